@@ -1,0 +1,20 @@
+// What every operation is told: where to run, with which scratch memory, in which precision.
+#pragma once
+
+#include "tensor/dtype.h"
+#include "tensor/tensor.h"
+
+namespace temper {
+
+namespace ops {
+class Backend;  // defined by ops; tensor only carries it
+}
+
+/// First argument of every op. One per stream of work; not shared between threads.
+struct ExecContext {
+  const ops::Backend* backend = nullptr;  ///< Who computes.
+  Arena* workspace = nullptr;             ///< Scratch that an op takes in an ArenaScope and gives back before it returns.
+  DType compute = DType::F32;             ///< Dtype of products' operands and of stored activations: F32 or BF16.
+};
+
+}  // namespace temper
