@@ -1,0 +1,114 @@
+// Byte-level BPE tokenizers, read from a Hugging Face folder (tokenizer.json) or from the metadata of a GGUF file.
+//
+// Text is UTF-8. Invalid UTF-8 is not refused: each maximal ill-formed part is read as U+FFFD, as Python's
+// `bytes.decode("utf-8", "replace")` does before HF tokenizers ever sees the text (Unicode standard, section 3.9).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace temper::files {
+class GgufFile;
+}
+
+namespace temper::text {
+
+/// What a GGUF writer stores under `tokenizer.*`; arrays are indexed by token id.
+struct GgufTokenizer {
+  std::string model;                ///< tokenizer.ggml.model: "gpt2", byte-level BPE
+  std::string pre;                  ///< tokenizer.ggml.pre: the name of the pre-tokenizer's patterns
+  std::vector<std::string> tokens;  ///< in the byte-to-character alphabet; added tokens as they are written
+  std::vector<int32_t> token_type;  ///< NORMAL 1, UNKNOWN 2, CONTROL 3, USER_DEFINED 4, UNUSED 5, BYTE 6
+  std::vector<std::string> merges;  ///< "left right", best first
+  std::optional<int32_t> bos_id, eos_id, eot_id, eom_id, pad_id, unk_id;
+  bool add_bos = false, add_eos = false, add_space_prefix = false;
+  std::optional<std::string> chat_template;
+};
+
+/// Immutable after construction; cheap to copy; every member may be called from several threads at once.
+class Tokenizer {
+ public:
+  /// The JSON texts of a Hugging Face folder; an empty string stands for a file that is not there.
+  struct HfTexts {
+    std::string tokenizer_json, tokenizer_config_json, special_tokens_map_json, generation_config_json, chat_template_jinja;
+    std::string name = "tokenizer.json";  ///< the name that errors give
+  };
+
+  /// tokenizer.json with tokenizer_config.json, special_tokens_map.json, generation_config.json and chat_template.jinja where
+  /// they exist (layouts of transformers 4 and 5). Throws BadFile, Unsupported.
+  static Tokenizer from_hf_folder(const std::filesystem::path& folder);
+  /// The same from memory.
+  static Tokenizer from_hf_texts(const HfTexts& texts);
+  /// The `tokenizer.*` keys of a GGUF file. Throws BadFile, Unsupported (an unknown `tokenizer.ggml.pre`, a model other than gpt2).
+  static Tokenizer from_gguf(const files::GgufFile& file);
+  /// The same from values in memory; `name` is the name that errors give.
+  static Tokenizer from_gguf_metadata(GgufTokenizer metadata, const std::string& name);
+  /// A folder or a .gguf file.
+  static Tokenizer load(const std::filesystem::path& path);
+
+  /// Token ids of `text`; no BOS or EOS is added. With `parse_special` the texts of special tokens (control tokens in GGUF) become
+  /// their ids; without it they are ordinary text. Added tokens that are not special are matched either way.
+  std::vector<int32_t> encode(std::string_view text, bool parse_special) const;
+  /// `encode(text, true)` with BOS and EOS as the tokenizer's own post-processor, or `add_bos_token`, asks for.
+  std::vector<int32_t> encode_with_special(std::string_view text) const;
+  /// True if `encode_with_special` puts BOS in front / EOS behind.
+  bool adds_bos() const;
+  bool adds_eos() const;
+
+  /// Text of `ids`. Bytes that form no UTF-8 come out as U+FFFD. Throws LogicError for an id outside the vocabulary.
+  std::string decode(std::span<const int32_t> ids, bool skip_special) const;
+  /// The raw bytes that `id` stands for; may be part of a character (see Utf8Stream).
+  std::string token_bytes(int32_t id) const;
+
+  /// Number of ids: the greatest id plus one. Ids without a token have an empty text.
+  int32_t vocab_size() const;
+  /// The token as the vocabulary writes it (byte-to-character alphabet; added tokens as they are).
+  const std::string& token_text(int32_t id) const;
+  std::optional<int32_t> token_id(std::string_view token_text) const;
+  /// A special added token (control token in GGUF): left out by `decode(…, true)`.
+  bool is_special(int32_t id) const;
+
+  std::optional<int32_t> bos_id() const;
+  std::optional<int32_t> eos_id() const;
+  std::optional<int32_t> pad_id() const;
+  std::optional<int32_t> unk_id() const;
+  /// Ids that end generation, ascending: EOS, those that generation_config.json or GGUF name, and end-of-turn tokens by name.
+  const std::vector<int32_t>& eog_ids() const;
+  bool is_eog(int32_t id) const;
+
+  /// The default chat template (Jinja), if there is one.
+  const std::optional<std::string>& chat_template() const;
+
+  /// A tokenizer.json that HF tokenizers loads and that gives equal ids. The original text where the tokenizer came from one.
+  std::string to_hf_json() const;
+  /// tokenizer_config.json: class, special tokens, chat template.
+  std::string to_hf_config_json() const;
+  /// What a GGUF writer needs. Throws Unsupported if the pre-tokenizer has no name in GGUF.
+  GgufTokenizer to_gguf() const;
+
+  struct Impl;
+
+ private:
+  explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Turns a stream of tokens' bytes into whole characters: bytes of an unfinished character wait for the rest.
+class Utf8Stream {
+ public:
+  /// The text that is complete after `bytes`; ill-formed parts come out as U+FFFD.
+  std::string push(std::string_view bytes);
+  /// What is left at the end: U+FFFD for an unfinished character, else nothing.
+  std::string finish();
+
+ private:
+  std::string pending_;
+};
+
+}  // namespace temper::text
