@@ -1,0 +1,148 @@
+// The operations: contracts and checks. Each forwards to the context's backend (ops/backend.h) after checking shapes and dtypes;
+// a mistake throws LogicError or Unsupported naming the op and every shape and dtype.
+//
+// T is a dtype of activations and products' operands: F32 or BF16. Every output says `=` or `+=`. Matrices are row-major with a
+// row stride. All reductions have a fixed order: results do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "quant/codec.h"
+#include "tensor/exec_context.h"
+#include "tensor/tensor.h"
+
+namespace temper::ops {
+
+// ---- Matrix products -------------------------------------------------------------------------------------------------
+
+struct MatmulOptions {
+  bool transpose_a = false, transpose_b = false;
+  bool accumulate = false;  ///< c += instead of c =; needs an F32 c.
+  float alpha = 1.0f;
+};
+
+/// c [M, N] (= or +=) alpha · op(a) [M, K] · op(b) [K, N]. a and b share a dtype T; c is T or F32. Accumulates in f32.
+void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c, MatmulOptions options = {});
+
+// ---- Element-wise and gather ------------------------------------------------------------------------------------------
+
+/// out = in, converting between F32, BF16 and F16 sources; shapes equal, strides free.
+void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out);
+/// out [T, H] F32 = a F32 + b (T).
+void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out);
+/// x *= factor, F32.
+void scale(const ExecContext& ctx, const TensorView& x, float factor);
+/// x = 0.
+void zero(const ExecContext& ctx, const TensorView& x);
+/// out[i, :] = in[rows[i], :]; same dtype. Row indices are checked.
+void gather_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows, const TensorView& out);
+/// out[rows[i], :] = in[i, :]; rows distinct; other rows untouched.
+void scatter_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows, const TensorView& out);
+/// out [T, H] F32 = table[tokens[t], :] (table F32, BF16 or F16). Token ids are checked against the table.
+void embedding(const ExecContext& ctx, const TensorView& table, std::span<const std::int32_t> tokens, const TensorView& out);
+/// dtable [V, H] F32 += rows of dout F32, tokens ascending in t.
+void embedding_backward(const ExecContext& ctx, const TensorView& dout, std::span<const std::int32_t> tokens,
+                        const TensorView& dtable);
+
+// ---- Norm, rotary embedding, activation -------------------------------------------------------------------------------
+
+/// RMSNorm (Zhang & Sennrich 2019): y (T) = x · rstd · weight; rstd [rows] F32 = 1/sqrt(mean(x²) + eps). x, weight F32.
+void rmsnorm(const ExecContext& ctx, const TensorView& x, const TensorView& weight, float eps, const TensorView& y,
+             const TensorView& rstd);
+/// dx F32 += gradient through the norm of dy (F32); dweight F32 += if given.
+void rmsnorm_backward(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& weight,
+                      const TensorView& rstd, const TensorView& dx, const TensorView* dweight);
+
+/// Rotary embedding in place on x [T, heads · head_dim] (T): pairs (i, i + head_dim/2) of each head turn by the angle whose cosine
+/// and sine are row positions[t] of cos, sin [max_positions, head_dim/2] F32. `inverse` turns back: the backward pass.
+void rope(const ExecContext& ctx, const TensorView& x, std::int64_t head_dim, std::span<const std::int32_t> positions,
+          const TensorView& cos, const TensorView& sin, bool inverse);
+
+/// out (T) = silu(gate) · up.
+void swiglu(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& out);
+/// dgate, dup (T) = gradients of swiglu; dgate/dup may alias gate/up.
+void swiglu_backward(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& dout,
+                     const TensorView& dgate, const TensorView& dup);
+
+// ---- Attention ---------------------------------------------------------------------------------------------------------
+
+/// One document: query rows [query_begin, query_end) attend to key rows [key_begin, key_end), aligned at the end: the last query sees
+/// the last key, the one before it one key fewer. In training both ranges are the same; with a KV cache there are more keys.
+struct AttentionSpan {
+  std::int32_t query_begin, query_end, key_begin, key_end;
+};
+
+struct AttentionShape {
+  std::int64_t heads, kv_heads, head_dim;
+  float scale;                      ///< Multiplies q·k; usually 1/sqrt(head_dim).
+  std::int64_t window = 0;          ///< > 0: a query sees at most this many keys, its own included.
+};
+
+/// Causal attention without a T×T matrix (Dao et al. 2022). q, out [Tq, heads·head_dim]; k, v [Tk, kv_heads·head_dim], all T;
+/// lse [Tq, heads] F32 = log of the softmax's denominator, for the backward pass (may be null in evaluation). Query heads
+/// h·g … h·g+g−1 share kv head h.
+void attention(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
+               std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out, const TensorView* lse);
+/// dq, dk, dv (T) = gradients; out, lse from the forward pass; dout (T).
+void attention_backward(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
+                        std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
+                        const TensorView& lse, const TensorView& dout, const TensorView& dq, const TensorView& dk,
+                        const TensorView& dv);
+
+// ---- Loss ---------------------------------------------------------------------------------------------------------------
+
+/// Cross-entropy of rows of logits [n, V] F32 against targets [n] (all ≥ 0): nll[i] = logsumexp(row) − row[target]. If dlogits (T,
+/// [n, V]) is given, it = (softmax − onehot) · grad_scale. One pass for the maximum and sum, one for the gradient.
+void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<const std::int32_t> targets, float grad_scale,
+                   std::span<float> nll, const TensorView* dlogits);
+
+struct HeadGradients {
+  TensorView dhidden;             ///< [n, H] F32, = .
+  const TensorView* dhead;        ///< [V, H] F32, +=, or null.
+};
+
+/// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H] · headᵀ (T) [V, H].
+/// nll [n] =. With `gradients`, those of Σ nll · grad_scale.
+void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+                          std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
+                          const HeadGradients* gradients);
+
+// ---- Weights ------------------------------------------------------------------------------------------------------------
+
+/// A LoRA pair on a linear of shape [N, K]: a [r, K], b [N, r], both F32 masters; scale = alpha/r (or alpha/sqrt(r)).
+struct LoraView {
+  TensorView a, b;
+  float scale = 0.0f;
+};
+
+/// out [N, K] (BF16, F32 or F16: the dtype in which the merged checkpoint is stored) = round(base + scale · Σ_r b[n,r]·a[r,k]), the
+/// sum in f32, rank ascending, product and sum rounded separately: the same bits on every machine. base is F32, BF16 or F16.
+void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora, const TensorView& out);
+
+/// encoded = codec.encode(merged), merged as merge_lora would write it in `storage`, tile by tile; `lora` null: base itself. If
+/// `stats` is given, `encoded` must hold the earlier encoding (or be zero), against which changes are counted, and *stats +=.
+/// Non-finite merged values throw Diverged.
+void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
+                      const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats);
+
+/// out [rows, cols] (T) = decode(encoded).
+void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out);
+
+// ---- Optimizer ----------------------------------------------------------------------------------------------------------
+
+/// AdamW (Loshchilov & Hutter 2019), decoupled weight decay, bias-corrected; `step` counts from 1.
+struct AdamW {
+  float lr, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0.0f;
+  std::int64_t step = 1;
+  float grad_scale = 1.0f;  ///< Multiplies the gradient first (clipping).
+};
+
+/// param, m, v F32 updated in place from grad F32; all of one size, contiguous.
+void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const TensorView& m, const TensorView& v,
+           const AdamW& options);
+
+/// Σ x², F32 in, double out, in an order that depends only on the size.
+double sum_of_squares(const ExecContext& ctx, const TensorView& x);
+
+}  // namespace temper::ops
