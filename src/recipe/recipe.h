@@ -1,0 +1,164 @@
+// Every option of temper as plain values. What each means, its range and its spelling stand in one place: options.cpp.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace temper::recipe {
+
+/// How rows are read: by their fields, or as stated.
+enum class DataFormat { Auto, Messages, PromptCompletion, Alpaca, ShareGpt, Text };
+
+/// Packed: whole documents side by side, none seeing another, positions restart. Stream: rows concatenated in file order and
+/// cut into pieces of seq_len. None: one row per sequence.
+enum class Packing { Packed, Stream, None };
+
+enum class Schedule { Cosine, Linear, Constant };
+
+/// Block: a block's activations are computed again in the backward pass; None: they are kept.
+enum class Recompute { None, Block };
+
+/// Operands of matrix products. Auto: bf16 where the CPU multiplies bf16, f32 elsewhere.
+enum class Compute { Auto, Bf16, F32 };
+
+/// How a text is cut for perplexity. Stride: overlapping windows, each token scored once. LlamaPerplexity: windows side by
+/// side of which the second half is scored, as llama.cpp's llama-perplexity counts.
+enum class Windows { Stride, LlamaPerplexity };
+
+struct ModelOptions {
+  std::string path;  ///< Hugging Face folder or GGUF file.
+  std::string run;   ///< Folder of a training run, in place of `path`.
+};
+
+struct DataOptions {
+  std::string path;       ///< Training rows; for `eval`, the rows to score.
+  std::string eval_path;  ///< Held-out rows.
+  DataFormat format = DataFormat::Auto;
+  Packing packing = Packing::Packed;
+  std::int64_t seq_len = 1024;  ///< Tokens per sequence.
+  std::int64_t max_rows = 0;    ///< 0: all.
+  bool shuffle = true;
+};
+
+struct LoraOptions {
+  std::int64_t r = 16;  ///< 0: no adapters.
+  double alpha = 32;
+  std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.
+  double dropout = 0;   ///< Refused with a scheme: adapter dropout contradicts a merged weight.
+};
+
+struct QuantOptions {
+  std::string scheme = "none";  ///< A name of quant's table of schemes, or "none".
+  std::int64_t start_step = 0;  ///< Optimizer step at which fake quantization begins.
+};
+
+struct TrainOptions {
+  std::int64_t steps = 0;              ///< Optimizer steps; 0: as `epochs` says.
+  double epochs = 0;                   ///< resolve() sets 1 if neither is given.
+  std::int64_t batch_size = 4;         ///< Sequences per optimizer step.
+  std::int64_t micro_batch = 0;        ///< Sequences per forward pass; 0: the whole batch.
+  std::int64_t seed = 0;               ///< Order of the data and adapter initialisation.
+  double max_grad_norm = 1.0;          ///< 0: no clipping.
+  std::int64_t eval_every = 0;         ///< Steps; 0: only at the end.
+  std::int64_t eval_rows = 200;        ///< Held-out rows scored at each evaluation; 0: all.
+  std::int64_t checkpoint_every = 50;  ///< Steps; 0: only at the end.
+  std::int64_t keep_checkpoints = 2;
+  std::int64_t log_every = 1;  ///< Steps.
+  Recompute recompute = Recompute::Block;
+  std::string resume;  ///< Folder of the run to go on with.
+};
+
+struct OptimOptions {
+  double lr = 2e-4;
+  Schedule schedule = Schedule::Cosine;
+  std::int64_t warmup_steps = 0;
+  double min_lr_ratio = 0;  ///< Cosine and linear end at lr × this.
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay = 0;
+};
+
+struct EvalOptions {
+  std::string text;            ///< Plain text file for perplexity.
+  std::string choices;         ///< JSONL of question, choices, answer.
+  std::string reference;       ///< Model or run to compare with.
+  std::int64_t rows = 0;       ///< Rows scored; 0: all.
+  std::int64_t context = 512;  ///< Tokens per window of `text`.
+  std::int64_t stride = 0;     ///< New tokens per window; 0: half the context.
+  Windows windows = Windows::Stride;
+  std::int64_t bootstrap = 1000;  ///< Resamples behind each 95 % interval.
+  std::int64_t seed = 0;          ///< Of the bootstrap.
+};
+
+struct ExportOptions {
+  std::string to;  ///< gguf:q4_0, gguf:q8_0, gguf:bf16, gguf:f16, hf or adapter.
+};
+
+struct GenerateOptions {
+  std::string prompt;
+  std::string system;             ///< System message; empty: the template's own.
+  bool raw = false;               ///< Continue `prompt` as it stands, without the chat template.
+  std::int64_t max_tokens = 256;  ///< New tokens at most.
+  double temperature = 0.7;       ///< 0: always the likeliest token.
+  double top_p = 0.95;
+  std::int64_t top_k = 0;  ///< 0: no limit.
+  std::int64_t seed = 0;
+};
+
+struct InspectOptions {
+  std::int64_t row = 1;    ///< First row shown, counted from 1.
+  std::int64_t count = 1;  ///< Rows shown.
+};
+
+struct RuntimeOptions {
+  std::int64_t threads = 0;  ///< 0: every CPU the process may use.
+  Compute compute = Compute::Auto;
+  bool json = false;  ///< Print one JSON object on stdout.
+  bool verbose = false;
+};
+
+struct Recipe {
+  std::string out;  ///< Folder or file that the verb writes.
+  ModelOptions model;
+  DataOptions data;
+  LoraOptions lora;
+  QuantOptions quant;
+  TrainOptions train;
+  OptimOptions optim;
+  EvalOptions eval;
+  ExportOptions exporting;  ///< Keys "export.…" (`export` is a C++ keyword).
+  GenerateOptions generate;
+  InspectOptions inspect;
+  RuntimeOptions runtime;
+};
+
+enum class Verb { Train, Quantize, Export, Eval, Generate, Chat, DataInspect, Inspect, Demo, Docs };
+
+/// Name of the recipe in a run's folder.
+inline constexpr std::string_view kRecipeFileName = "recipe.yaml";
+
+/// True if every option has the same value.
+bool equal(const Recipe& a, const Recipe& b);
+
+/// Every option as YAML, grouped, parseable by parse_yaml to an equal recipe.
+std::string to_yaml(const Recipe& recipe);
+
+/// Overlays the YAML text on `recipe`. `origin` names the text in messages. Throws BadRecipe naming origin, line and key for
+/// an unknown key (with the nearest known one), a wrong type, or a value out of range.
+void parse_yaml(std::string_view text, std::string_view origin, Recipe& recipe);
+
+/// Overlays a recipe file; throws BadFile if it cannot be read, otherwise as parse_yaml.
+void load_yaml(const std::filesystem::path& path, Recipe& recipe);
+
+/// Checks that `verb` has what it needs and that no option contradicts another, and fills what follows from others. Throws
+/// BadRecipe.
+Recipe resolve(Recipe recipe, Verb verb);
+
+}  // namespace temper::recipe
+
+namespace temper {
+using recipe::Recipe;
+}
