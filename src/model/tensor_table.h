@@ -1,0 +1,64 @@
+// One record per tensor, read by the loader, quantizer, adapters, optimizer and exporters alike.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/arch.h"
+#include "quant/scheme.h"
+
+namespace temper::model {
+
+/// The projections of a block, in the order in which the forward pass uses them.
+enum class Linear { Q, K, V, O, Gate, Up, Down };
+inline constexpr std::array<Linear, 7> kLinears = {Linear::Q, Linear::K,  Linear::V,   Linear::O,
+                                                   Linear::Gate, Linear::Up, Linear::Down};
+/// "q_proj", "k_proj", … as peft's target_modules name them.
+std::string_view module_name(Linear linear);
+
+struct TensorInfo {
+  std::string hf_name;         ///< "model.layers.0.self_attn.q_proj.weight"
+  std::string gguf_name;       ///< "blk.0.attn_q.weight"
+  Shape shape;                 ///< [out, in] of a matrix, [hidden] of a norm.
+  quant::Role role;
+  int layer = -1;              ///< -1 outside of the blocks.
+  std::int64_t permuted_heads = 0;  ///< GGUF stores the rows of each of so many heads interleaved (llama's q and k); 0: as they are.
+};
+
+class TensorTable {
+ public:
+  explicit TensorTable(const ArchSpec& arch);
+
+  const std::vector<TensorInfo>& all() const { return infos_; }
+  const TensorInfo& operator[](std::size_t index) const { return infos_[index]; }
+  std::size_t size() const { return infos_.size(); }
+
+  std::size_t embedding() const { return 0; }
+  std::size_t attention_norm(int layer) const;
+  std::size_t mlp_norm(int layer) const;
+  std::size_t linear(int layer, Linear linear) const;
+  std::size_t final_norm() const;
+  std::size_t head() const;    ///< = embedding() when tied.
+
+ private:
+  std::vector<TensorInfo> infos_;
+  std::size_t final_norm_ = 0, head_ = 0;
+};
+
+/// Row r of the HF order is row gguf_row(r) of the GGUF order, for a matrix of `rows` rows in `heads` interleaved heads.
+inline std::int64_t gguf_row(std::int64_t r, std::int64_t rows, std::int64_t heads) {
+  if (heads == 0) return r;
+  const std::int64_t d = rows / heads, head = r / d, i = r % d;
+  return head * d + (i % (d / 2)) * 2 + i / (d / 2);
+}
+
+/// Tensors of `table` that `scheme` would hold in a codec that does not divide their rows: "name [rows, cols] (group 128)". Empty: the scheme
+/// fits. Used to refuse a run before it starts, together with the groups that would fit.
+std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& scheme);
+/// Throws BadRecipe with that list and the schemes of the same family that fit.
+void require_fit(const TensorTable& table, const quant::Scheme& scheme);
+
+}  // namespace temper::model

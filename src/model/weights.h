@@ -1,0 +1,95 @@
+// Weight sources: a block asks for its weights and gives them back. Behind `acquire` may stand resident 16-bit tensors or the codes
+// of this step; the block does not know which.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "model/adapters.h"
+#include "model/checkpoint_reader.h"
+#include "ops/ops.h"
+#include "quant/scheme.h"
+
+namespace temper::model {
+
+/// Operands of one block: norms F32 [hidden], projections [out, in] in the context's compute dtype.
+struct BlockWeights {
+  TensorView attention_norm, mlp_norm;
+  std::array<TensorView, kLinears.size()> linear;
+  const TensorView& operator[](Linear l) const { return linear[static_cast<std::size_t>(l)]; }
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  /// Valid until release; at most one block is out at a time.
+  virtual BlockWeights acquire(const ExecContext& ctx, int layer) = 0;
+  virtual void release(int layer) = 0;
+  virtual TensorView embedding() const = 0;   ///< [vocab, hidden], F32, BF16 or F16.
+  virtual TensorView head() const = 0;        ///< [vocab, hidden] in the compute dtype.
+  virtual TensorView final_norm() const = 0;  ///< F32 [hidden].
+};
+
+/// The weights of a checkpoint, resident in its 16-bit dtype (F32 if it is an F32 checkpoint), in HF order. Tensors that the file
+/// holds in that very form are views of the mapping.
+class BaseWeights : public WeightSource {
+ public:
+  /// Keeps a reference to `reader`. `compute` is the dtype of operands that acquire will give.
+  BaseWeights(const CheckpointReader& reader, DType compute);
+
+  BlockWeights acquire(const ExecContext& ctx, int layer) override;
+  void release(int) override {}
+  TensorView embedding() const override { return tensors_[table_.embedding()]; }
+  TensorView head() const override { return head_; }
+  TensorView final_norm() const override { return tensors_[table_.final_norm()]; }
+
+  const TensorTable& table() const { return table_; }
+  DType storage() const { return storage_; }
+  /// A tensor as resident: matrices in storage(), norms F32.
+  TensorView tensor(std::size_t index) const { return tensors_[index]; }
+
+ private:
+  const TensorTable& table_;
+  DType storage_;
+  std::vector<Tensor> owned_;
+  std::vector<TensorView> tensors_;
+  Tensor head_copy_;
+  TensorView head_;
+  std::array<Tensor, kLinears.size()> scratch_;  // operands, where storage and compute dtype differ
+};
+
+/// Weights held in a scheme's number formats: the codes of this step. Made from a base, with adapters merged before rounding.
+class EncodedWeights : public WeightSource {
+ public:
+  /// `base` must outlive this. Throws BadRecipe if a group does not divide a row. Nothing is encoded yet but embedding and head.
+  EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme);
+
+  /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare with the
+  /// encoding before; `names[i]` says which tensor saturates most, if asked for by the caller through `per_tensor`.
+  quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters, std::vector<quant::CodeStats>* per_tensor = nullptr);
+
+  BlockWeights acquire(const ExecContext& ctx, int layer) override;
+  void release(int) override {}
+  TensorView embedding() const override { return table_operand(base_.table().embedding()); }
+  TensorView head() const override { return table_operand(base_.table().head()); }
+  TensorView final_norm() const override { return base_.final_norm(); }
+
+  const quant::Scheme& scheme() const { return scheme_; }
+  const TensorTable& table() const { return base_.table(); }
+  BaseWeights& base() { return base_; }
+  const BaseWeights& base() const { return base_; }
+  /// Codes and parameters of a tensor in HF row order: what export writes. codec is null where the scheme leaves it 16-bit.
+  quant::EncodedView encoded(std::size_t index) const;
+  std::span<std::byte> encoded_bytes(std::size_t index);  ///< The same, writable, for restoring a checkpoint.
+
+ private:
+  TensorView table_operand(std::size_t index) const;
+
+  BaseWeights& base_;
+  const quant::Scheme& scheme_;
+  std::vector<std::vector<std::byte>> encoded_;           // by table index; empty where 16-bit
+  std::vector<Tensor> table_operands_;                    // by table index; decoded embedding and head
+  std::array<Tensor, kLinears.size()> scratch_;
+};
+
+}  // namespace temper::model
