@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text/unicode.h"  // Utf8Stream, for streaming what token_bytes gives
+
 namespace temper::files {
 class GgufFile;
 }
@@ -97,18 +99,6 @@ class Tokenizer {
  private:
   explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
-};
-
-/// Turns a stream of tokens' bytes into whole characters: bytes of an unfinished character wait for the rest.
-class Utf8Stream {
- public:
-  /// The text that is complete after `bytes`; ill-formed parts come out as U+FFFD.
-  std::string push(std::string_view bytes);
-  /// What is left at the end: U+FFFD for an unfinished character, else nothing.
-  std::string finish();
-
- private:
-  std::string pending_;
 };
 
 }  // namespace temper::text
