@@ -1,0 +1,56 @@
+// A model ready to answer: a Hugging Face folder, a GGUF file, or a training run; 16-bit, or quantized in memory.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "eval/run_info.h"
+#include "model/adapters.h"
+#include "model/checkpoint_reader.h"
+#include "model/transformer.h"
+#include "model/weights.h"
+#include "text/tokenizer.h"
+
+namespace temper::eval {
+
+/// Opens `path` and builds whatever it takes to run it. A run with a scheme is evaluated as trained: its adapters merged, its codes
+/// made again (they are a pure function of base and adapter) and checked against the run's checksum (VerifyFailed if they differ). A
+/// run without a scheme applies its adapters unmerged. With `scheme` given, a 16-bit model or run is quantized in memory (PTQ): adapters
+/// merged and rounded to 16-bit first; BadRecipe if the run was trained with another scheme.
+class LoadedModel {
+ public:
+  static std::unique_ptr<LoadedModel> open(const ExecContext& ctx, const std::filesystem::path& path,
+                                           const std::string& scheme = "none");
+
+  const std::filesystem::path& path() const { return path_; }
+  bool from_run() const { return run_.has_value(); }
+  const std::optional<RunInfo>& run() const { return run_; }
+
+  const model::CheckpointReader& reader() const { return *reader_; }       ///< The base on disk.
+  const model::ArchSpec& arch() const { return reader_->arch(); }
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  model::Transformer& transformer() { return *transformer_; }
+  model::BaseWeights& base() { return *base_; }
+  model::Adapters* adapters() { return adapters_.get(); }                  ///< Null without adapters.
+  model::EncodedWeights* encoded() { return encoded_.get(); }              ///< Null without a scheme.
+  /// "SmolLM2 GGUF Q4_1, decoded to bf16", "run r1 (q4_0, as trained)", …: for tables and logs.
+  std::string description() const;
+
+ private:
+  LoadedModel() = default;
+  std::filesystem::path path_;
+  std::optional<RunInfo> run_;
+  std::unique_ptr<model::CheckpointReader> reader_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::unique_ptr<model::BaseWeights> base_;
+  std::unique_ptr<model::Adapters> adapters_;
+  std::unique_ptr<model::EncodedWeights> encoded_;
+  std::unique_ptr<model::Transformer> transformer_;
+};
+
+/// XXH3-64, in hex, of all encoded tensors in table order.
+std::string codes_checksum(const model::EncodedWeights& weights);
+
+}  // namespace temper::eval
