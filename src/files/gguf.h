@@ -11,6 +11,7 @@
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -98,8 +99,13 @@ class GgufFile {
  private:
   friend class GgufParser;
   GgufFile() = default;
-  const GgufValue& value(std::string_view key, std::string_view expected) const;
-  [[noreturn]] void wrong_type(std::string_view key, std::string_view expected, const GgufValue& found) const;
+  /// What `convert` (to an optional) makes of a key's value: nullopt if the key is absent, BadFile if it cannot be
+  /// converted.
+  template <typename Convert>
+  auto optional_as(std::string_view key, std::string_view expected, Convert convert) const
+      -> decltype(convert(std::declval<const GgufValue&>()));
+  template <typename T>
+  T present(std::optional<T> value, std::string_view key) const;
 
   std::string origin_;
   std::optional<MappedFile> file_;
@@ -146,6 +152,7 @@ class GgufWriter {
     Shape shape;
     std::size_t bytes, offset;
   };
+  void add_pair(std::string_view key, const GgufValue& value);
   void begin_data();
   void finish_tensors();
   void pad();

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/atomic_file.h"
@@ -50,7 +51,7 @@ class SafetensorsFile {
   SafetensorsFile() = default;
   void read_header(std::span<const std::byte> bytes);
   void read_tensors(std::string_view header, std::span<const std::byte> data);
-  void check_coverage(std::size_t data_size) const;
+  void check_coverage(std::span<const std::byte> data) const;
 
   std::string origin_;
   std::optional<MappedFile> file_;
@@ -63,7 +64,7 @@ class SafetensorsFile {
 class ShardedSafetensors {
  public:
   /// Throws BadFile if neither file is there, a shard lies outside the folder, a tensor of the index is missing from its
-  /// shard, a shard holds one that the index does not give it, or anything is wrong with a shard.
+  /// shard or stands in two, or anything is wrong with a shard.
   explicit ShardedSafetensors(const std::filesystem::path& folder, std::string_view stem = "model");
 
   const std::vector<SafetensorsTensor>& tensors() const {
