@@ -1,0 +1,88 @@
+// The training loop: a recipe becomes a run folder.
+//
+//   RUN/recipe.yaml     what is trained, with absolute paths; RUN itself may be moved
+//   RUN/log.jsonl       one line a step
+//   RUN/checkpoints/    see checkpoint.h
+//   RUN/adapter/        peft layout, F32 masters; written when the run ends
+//   RUN/run.json        eval/run_info.h; written last: a folder with it is a finished run
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "eval/run_info.h"
+#include "model/checkpoint_reader.h"
+#include "recipe/recipe.h"
+#include "tensor/exec_context.h"
+#include "text/dataset.h"
+#include "train/qat.h"
+
+namespace temper::train {
+
+/// Mean negative log-likelihood of the held-out answers.
+struct HeldOut {
+  std::int64_t step = 0;    ///< Optimizer steps done when it was measured.
+  double nll = 0;           ///< Nats per labelled token.
+  std::int64_t tokens = 0;  ///< Labelled tokens scored.
+  std::int64_t rows = 0;
+};
+
+/// A line of log.jsonl.
+struct StepLog {
+  std::int64_t step = 0;  ///< Counted from 1.
+  double loss = 0;        ///< Σ NLL / labelled tokens of the step.
+  double lr = 0;
+  double grad_norm = 0;     ///< Before clipping.
+  std::int64_t tokens = 0;  ///< Tokens of this step, labelled or not.
+  double tokens_per_second = 0;
+  CodeShares shares;
+  double seconds = 0;               ///< Of this step.
+  std::optional<HeldOut> held_out;  ///< Where this step was followed by an evaluation.
+};
+
+/// What a caller may watch. A hook that throws ends the run as any error does.
+struct Hooks {
+  std::function<void(const StepLog&)> on_step;
+};
+
+struct TrainResult {
+  std::filesystem::path run;
+  eval::RunInfo info;
+  double last_loss = 0;
+  std::optional<HeldOut> held_out;     ///< At the end, where there are held-out rows.
+  std::int64_t tokens = 0;             ///< Processed over the whole run.
+  double tokens_per_second = 0;        ///< Over the whole run's steps, without evaluation.
+  std::int64_t peak_memory_bytes = 0;  ///< Of this process: its largest resident set.
+};
+
+/// Rows to learn from and to score, as token ids.
+struct TrainData {
+  std::vector<text::Sample> train, held_out;
+};
+
+/// Trains as `recipe` (resolved for Verb::Train) says and writes the run's folder, recipe.out. With recipe.train.resume,
+/// goes on from the newest whole checkpoint of that run, or from its beginning if it was killed before the first; the
+/// adapter at the end is, bit for bit, the one that an uninterrupted run gives.
+///
+/// Throws
+///   BadRecipe    a finished or unfinished run already stands at recipe.out; an option that a resumed run cannot change
+///   differs (each is
+///                named); a scheme's group does not divide a row; adapter rank 0
+///   Unsupported  adapter dropout
+///   Diverged     loss or gradient NaN or infinite, naming step and tensor; the last good checkpoint is kept
+///   Interrupted  Ctrl-C: a checkpoint was saved, the message says how to go on
+///   BadFile, BadData, IoError
+TrainResult train(const ExecContext& ctx, const recipe::Recipe& recipe, const Hooks& hooks = {});
+
+/// The same on rows that are already token ids; recipe.data's paths and format are not read.
+TrainResult train(const ExecContext& ctx, const recipe::Recipe& recipe, const TrainData& data, const Hooks& hooks = {});
+
+/// XXH3-64 (hex) of every tensor's name, shape, format and first and last bytes: tells one base model from another without
+/// reading all of it.
+std::string base_fingerprint(const model::CheckpointReader& reader);
+
+}  // namespace temper::train
