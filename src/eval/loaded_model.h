@@ -15,10 +15,11 @@
 
 namespace temper::eval {
 
-/// Opens `path` and builds whatever it takes to run it. A run with a scheme is evaluated as trained: its adapters merged, its codes
-/// made again (they are a pure function of base and adapter) and checked against the run's checksum (VerifyFailed if they differ). A
-/// run without a scheme applies its adapters unmerged. With `scheme` given, a 16-bit model or run is quantized in memory (PTQ): adapters
-/// merged and rounded to 16-bit first; BadRecipe if the run was trained with another scheme.
+/// Opens `path` and builds whatever it takes to run it. A run with a scheme is evaluated as trained: its adapters merged,
+/// its codes made again (they are a pure function of base and adapter) and checked against the run's checksum (VerifyFailed
+/// if they differ). A run without a scheme applies its adapters unmerged. With `scheme` given, a 16-bit model or run is
+/// quantized in memory (PTQ): adapters merged and rounded to 16-bit first; BadRecipe if the run was trained with another
+/// scheme.
 class LoadedModel {
  public:
   static std::unique_ptr<LoadedModel> open(const ExecContext& ctx, const std::filesystem::path& path,
@@ -28,13 +29,13 @@ class LoadedModel {
   bool from_run() const { return run_.has_value(); }
   const std::optional<RunInfo>& run() const { return run_; }
 
-  const model::CheckpointReader& reader() const { return *reader_; }       ///< The base on disk.
+  const model::CheckpointReader& reader() const { return *reader_; }  ///< The base on disk.
   const model::ArchSpec& arch() const { return reader_->arch(); }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   model::Transformer& transformer() { return *transformer_; }
   model::BaseWeights& base() { return *base_; }
-  model::Adapters* adapters() { return adapters_.get(); }                  ///< Null without adapters.
-  model::EncodedWeights* encoded() { return encoded_.get(); }              ///< Null without a scheme.
+  model::Adapters* adapters() { return adapters_.get(); }      ///< Null without adapters.
+  model::EncodedWeights* encoded() { return encoded_.get(); }  ///< Null without a scheme.
   /// "SmolLM2 GGUF Q4_1, decoded to bf16", "run r1 (q4_0, as trained)", …: for tables and logs.
   std::string description() const;
 

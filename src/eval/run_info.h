@@ -10,13 +10,14 @@ namespace temper::eval {
 /// run.json of a finished (or interrupted) run. Beside it lie recipe.yaml, adapter/ (peft layout, F32 masters), log.jsonl,
 /// checkpoints/ and report.txt.
 struct RunInfo {
-  std::string base_model;         ///< Path of the base as the user gave it, made absolute.
-  std::string scheme = "none";    ///< Scheme that the forward pass used at the end of training.
-  std::int64_t steps = 0;         ///< Optimizer steps done.
-  std::string codes_checksum;     ///< XXH3-64 (hex) over all encoded tensors in table order, as training ended; empty without a scheme.
+  std::string base_model;       ///< Path of the base as the user gave it, made absolute.
+  std::string scheme = "none";  ///< Scheme that the forward pass used at the end of training.
+  std::int64_t steps = 0;       ///< Optimizer steps done.
+  std::string
+      codes_checksum;  ///< XXH3-64 (hex) over all encoded tensors in table order, as training ended; empty without a scheme.
 };
 
-bool is_run(const std::filesystem::path& folder);   ///< True if folder/run.json exists.
+bool is_run(const std::filesystem::path& folder);  ///< True if folder/run.json exists.
 RunInfo read_run_info(const std::filesystem::path& folder);
 void write_run_info(const RunInfo& info, const std::filesystem::path& folder);
 
