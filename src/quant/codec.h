@@ -1,9 +1,9 @@
 // A number format is a codec: `fit` (values → parameters), `round` (values and parameters → codes), `decode` (codes and
 // parameters → values). Fake quantization is decode(round(w, fit(w))); export writes the encoded bytes at hand.
 //
-// A row of a matrix is encoded on its own. Its encoded bytes hold the parameters as the format stores them and the codes; for
-// GGUF formats they are the file's blocks. The reference functions (scalar) define a format; the fast ones equal them bit for bit
-// on every instruction set. All of this is compiled without fast-math and without contraction.
+// A row of a matrix is encoded on its own. Its encoded bytes hold the parameters as the format stores them and the codes;
+// for GGUF formats they are the file's blocks. The reference functions (scalar) define a format; the fast ones equal them
+// bit for bit on every instruction set. All of this is compiled without fast-math and without contraction.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tensor/tensor.h"
@@ -19,9 +20,18 @@ namespace temper::quant {
 
 /// Counts over codes, for the watch-dogs of training.
 struct CodeStats {
-  std::int64_t total = 0;      ///< Codes looked at.
-  std::int64_t changed = 0;    ///< Codes that differ from the earlier encoding.
-  std::int64_t saturated = 0;  ///< Codes at an end of the range that stand for a value outside of it (|w - decode| > half a step).
+  std::int64_t total = 0;    ///< Codes looked at.
+  std::int64_t changed = 0;  ///< Codes that differ from the earlier encoding.
+  std::int64_t saturated =
+      0;  ///< Codes at either end of the format's range. Not all were clipped: the largest magnitude of a
+          ///< group sits there by construction, so a healthy tensor shows a few per cent; watch the trend.
+
+  CodeStats& operator+=(const CodeStats& other) {
+    total += other.total;
+    changed += other.changed;
+    saturated += other.saturated;
+    return *this;
+  }
 };
 
 /// One number format. Instances are the rows of a constant table (`codecs()`); compare by address.
@@ -33,18 +43,22 @@ class Codec {
   std::int64_t group() const { return group_; }    ///< Elements of a row that share parameters; 0: the whole row.
   bool encodes() const { return encodes_; }        ///< False for formats that are only read (Q4_K …).
 
-  /// True if rows of `cols` elements can be encoded (cols > 0 and a multiple of the block).
+  /// True if a row of `cols` elements is a whole number of blocks (cols > 0).
   bool fits(std::int64_t cols) const { return cols > 0 && (group_ == 0 || cols % group_ == 0); }
   /// Bytes of one encoded row; throws LogicError if !fits(cols).
   virtual std::size_t row_bytes(std::int64_t cols) const = 0;
-  double bits_per_weight(std::int64_t cols) const { return 8.0 * static_cast<double>(row_bytes(cols)) / static_cast<double>(cols); }
+  double bits_per_weight(std::int64_t cols) const {
+    return 8.0 * static_cast<double>(row_bytes(cols)) / static_cast<double>(cols);
+  }
 
   // ---- The definition: scalar, slow, one row. ----
-  /// Parameters of a row: `params_per_row(cols)` floats, in f32 before the format rounds them for storage (ggml rounds codes with
-  /// the unrounded scale).
+  // fit, round, params_per_row, encode_rows and stats throw Unsupported where !encodes(). All throw LogicError where a size
+  // does not match. Values must be finite (callers check): others give bytes without meaning, but no undefined behaviour.
+  /// Parameters of a row: `params_per_row(cols)` floats, in f32 before the format rounds them for storage (ggml rounds codes
+  /// with the unrounded scale).
   virtual std::int64_t params_per_row(std::int64_t cols) const = 0;
   virtual void fit(std::span<const float> row, std::span<float> params) const = 0;
-  /// Writes the encoded row: stored parameters and codes. Row values must be finite (checked by the callers of encode).
+  /// Writes the encoded row: stored parameters and codes.
   virtual void round(std::span<const float> row, std::span<const float> params, std::span<std::byte> encoded) const = 0;
   virtual void decode(std::span<const std::byte> encoded, std::span<float> row) const = 0;
 
@@ -53,9 +67,11 @@ class Codec {
   virtual void encode_rows(const TensorView& values, std::span<std::byte> encoded) const = 0;
   /// decode of every row into `out` [rows, cols], F32, or BF16 (then rounded to nearest even from the f32 value).
   virtual void decode_rows(std::span<const std::byte> encoded, const TensorView& out) const = 0;
-  /// Codes of one row as integers, for tests and statistics.
+  /// Codes of one row as integers, for tests and statistics: what decode multiplies by the scale (signed where the format
+  /// centres them: -8…7 for q4_0, 0…15 for q4_1).
   virtual void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const = 0;
-  /// Share of codes that changed and that are saturated, over `rows` encoded rows; `earlier` may be empty (changed = 0).
+  /// Codes that changed and that are saturated, over `rows` encoded rows; `earlier` may be empty (changed = 0). Scales are
+  /// not compared.
   virtual CodeStats stats(std::span<const std::byte> encoded, std::span<const std::byte> earlier, std::int64_t rows,
                           std::int64_t cols) const = 0;
 
@@ -68,11 +84,13 @@ class Codec {
   bool encodes_;
 };
 
-/// The table of formats. int4-sym-g32/g64/g128, int8-sym (per row), int8-sym-g32/g64/g128, q4_0, q8_0 encode and decode; q4_1,
-/// q5_0, q5_1, q4_k, q5_k, q6_k decode only.
+/// The table of formats. int4-sym-g32/g64/g128, int8-sym (per row), int8-sym-g32/g64/g128, q4_0, q8_0 encode and decode;
+/// q4_1, q5_0, q5_1, q4_k, q5_k, q6_k decode only.
 const std::vector<const Codec*>& codecs();
 /// Finds a codec by name, or nullptr.
 const Codec* find_codec(std::string_view name);
+/// Codecs that encode and whose blocks divide a row of `cols` elements: what a refusal offers instead.
+std::vector<const Codec*> codecs_that_fit(std::int64_t cols);
 
 /// A matrix in a number format: what a step's weights are kept as, and what a file stores.
 struct EncodedView {

@@ -1,0 +1,24 @@
+// The formats' constructors; the table in codecs.cpp calls each once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "quant/codec.h"
+
+namespace temper::quant {
+
+using CodecPtr = std::unique_ptr<const Codec>;
+
+CodecPtr make_int_sym(int bits,
+                      std::int64_t group);  ///< bits 4 or 8; group 0 (the whole row, 8 bits only) or a multiple of 32.
+CodecPtr make_q4_0();
+CodecPtr make_q8_0();
+CodecPtr make_q4_1();
+CodecPtr make_q5_0();
+CodecPtr make_q5_1();
+CodecPtr make_q4_k();
+CodecPtr make_q5_k();
+CodecPtr make_q6_k();
+
+}  // namespace temper::quant
