@@ -42,20 +42,21 @@ class Tokenizer {
     std::string name = "tokenizer.json";  ///< the name that errors give
   };
 
-  /// tokenizer.json with tokenizer_config.json, special_tokens_map.json, generation_config.json and chat_template.jinja where
-  /// they exist (layouts of transformers 4 and 5). Throws BadFile, Unsupported.
+  /// tokenizer.json with tokenizer_config.json, special_tokens_map.json, generation_config.json and chat_template.jinja
+  /// where they exist (layouts of transformers 4 and 5). Throws BadFile, Unsupported.
   static Tokenizer from_hf_folder(const std::filesystem::path& folder);
   /// The same from memory.
   static Tokenizer from_hf_texts(const HfTexts& texts);
-  /// The `tokenizer.*` keys of a GGUF file. Throws BadFile, Unsupported (an unknown `tokenizer.ggml.pre`, a model other than gpt2).
+  /// The `tokenizer.*` keys of a GGUF file. Throws BadFile, Unsupported (an unknown `tokenizer.ggml.pre`, a model other than
+  /// gpt2).
   static Tokenizer from_gguf(const files::GgufFile& file);
   /// The same from values in memory; `name` is the name that errors give.
   static Tokenizer from_gguf_metadata(GgufTokenizer metadata, const std::string& name);
   /// A folder or a .gguf file.
   static Tokenizer load(const std::filesystem::path& path);
 
-  /// Token ids of `text`; no BOS or EOS is added. With `parse_special` the texts of special tokens (control tokens in GGUF) become
-  /// their ids; without it they are ordinary text. Added tokens that are not special are matched either way.
+  /// Token ids of `text`; no BOS or EOS is added. With `parse_special` the texts of special tokens (control tokens in GGUF)
+  /// become their ids; without it they are ordinary text. Added tokens that are not special are matched either way.
   std::vector<int32_t> encode(std::string_view text, bool parse_special) const;
   /// `encode(text, true)` with BOS and EOS as the tokenizer's own post-processor, or `add_bos_token`, asks for.
   std::vector<int32_t> encode_with_special(std::string_view text) const;
@@ -80,14 +81,16 @@ class Tokenizer {
   std::optional<int32_t> eos_id() const;
   std::optional<int32_t> pad_id() const;
   std::optional<int32_t> unk_id() const;
-  /// Ids that end generation, ascending: EOS, those that generation_config.json or GGUF name, and end-of-turn tokens by name.
+  /// Ids that end generation, ascending: EOS, those that generation_config.json or GGUF name, and end-of-turn tokens by
+  /// name.
   const std::vector<int32_t>& eog_ids() const;
   bool is_eog(int32_t id) const;
 
   /// The default chat template (Jinja), if there is one.
   const std::optional<std::string>& chat_template() const;
 
-  /// A tokenizer.json that HF tokenizers loads and that gives equal ids. The original text where the tokenizer came from one.
+  /// A tokenizer.json that HF tokenizers loads and that gives equal ids. The original text where the tokenizer came from
+  /// one.
   std::string to_hf_json() const;
   /// tokenizer_config.json: class, special tokens, chat template.
   std::string to_hf_config_json() const;

@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-/// Range that the second byte must lie in, and the number of bytes, for each lead byte; length 0 for a byte that cannot lead.
+/// Range that the second byte must lie in, and the number of bytes, for each lead byte; length 0 for a byte that cannot
+/// lead.
 struct Lead {
   std::size_t length;
   unsigned low, high;
@@ -143,8 +144,8 @@ std::string normalize(std::string_view text, NormalForm form) {
       UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | (compatible ? UTF8PROC_COMPAT : 0);
   utf8proc_uint8_t* mapped = nullptr;
   const utf8proc_ssize_t length =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                   static_cast<utf8proc_option_t>(options));
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                   &mapped, static_cast<utf8proc_option_t>(options));
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
   if (length < 0) throw std::bad_alloc();  // the text is valid, so memory is all that can fail
   return std::string(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(length));

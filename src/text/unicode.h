@@ -11,8 +11,8 @@ namespace temper::text {
 /// Appends code point `c` (a Unicode scalar value) as UTF-8.
 void append_utf8(std::string& out, char32_t c);
 
-/// One step of a UTF-8 reader. `length` bytes were read: a whole character if `ok`; otherwise a maximal ill-formed part, or, with
-/// `unfinished`, the start of a character that the text ends within. `length` is at least 1 for a non-empty text.
+/// One step of a UTF-8 reader. `length` bytes were read: a whole character if `ok`; otherwise a maximal ill-formed part, or,
+/// with `unfinished`, the start of a character that the text ends within. `length` is at least 1 for a non-empty text.
 struct Utf8Step {
   std::size_t length = 0;
   char32_t code_point = 0;

@@ -1,0 +1,148 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "files/gguf.h"
+#include "text/tokenizer_impl.h"
+
+namespace temper::text {
+namespace {
+
+/// Special tokens that end a turn in some model family, though its EOS may be another.
+constexpr std::array<std::string_view, 12> kEndOfTurn = {
+    "<|eot_id|>", "<|eom_id|>",      "<|im_end|>",    "<|end|>",    "<end_of_turn>", "<|end_of_turn|>",
+    "<EOT>",      "<|end_of_text|>", "<|endoftext|>", "<|return|>", "<|call|>",      "<|END_OF_TURN_TOKEN|>",
+};
+
+}  // namespace
+
+void Tokenizer::Impl::add_token(std::int32_t id, std::string_view text, Kind kind) {
+  const auto index = static_cast<std::size_t>(id);
+  if (index >= texts.size()) {
+    texts.resize(index + 1);
+    kinds.resize(index + 1, Kind::kNone);
+  }
+  if (kinds[index] != Kind::kNone) {
+    throw BadFile("{}: token id {}: taken by both \"{}\" and \"{}\"", origin, id, texts[index], text);
+  }
+  if (!is_valid_utf8(text)) throw BadFile("{}: token id {}: its text is no UTF-8", origin, id);
+  texts[index] = text;
+  kinds[index] = kind;
+}
+
+void Tokenizer::Impl::index_tokens() {
+  ids.clear();
+  ids.reserve(texts.size());
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (kinds[i] == Kind::kNone) continue;
+    const auto [other, is_new] = ids.emplace(texts[i], static_cast<std::int32_t>(i));
+    if (!is_new) throw BadFile("{}: token \"{}\": has both id {} and id {}", origin, texts[i], other->second, i);
+  }
+}
+
+std::string Tokenizer::Impl::normalized(std::string_view text) const {
+  std::string result(text);
+  for (const NormalForm form : normal_forms) result = normalize(result, form);
+  return result;
+}
+
+void Tokenizer::Impl::finish(std::vector<std::int32_t> more_eog) {
+  for (const AddedToken& token : added) {
+    const std::string content = token.normalized ? normalized(token.content) : token.content;
+    if (!content.empty()) (token.normalized ? normalized_matcher : raw_matcher).add(token, content);
+  }
+  eog = std::move(more_eog);
+  if (eos) eog.push_back(*eos);
+  for (const std::string_view name : kEndOfTurn) {
+    const auto id = id_of(name);
+    if (id && kinds[static_cast<std::size_t>(*id)] == Kind::kSpecial) eog.push_back(*id);
+  }
+  std::sort(eog.begin(), eog.end());
+  eog.erase(std::unique(eog.begin(), eog.end()), eog.end());
+}
+
+std::optional<std::int32_t> Tokenizer::Impl::id_of(std::string_view text) const {
+  const auto found = ids.find(text);
+  return found == ids.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::size_t Tokenizer::Impl::checked(std::int32_t id) const {
+  if (id < 0 || static_cast<std::size_t>(id) >= texts.size()) {
+    throw LogicError("{}: token id {}: expected 0 to {}", origin, id, texts.size() - 1);
+  }
+  return static_cast<std::size_t>(id);
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+  return std::filesystem::is_directory(path) ? from_hf_folder(path) : from_gguf(files::GgufFile(path));
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool parse_special) const {
+  std::string repaired;
+  if (!is_valid_utf8(text)) text = repaired = replace_invalid_utf8(text);
+  std::vector<std::int32_t> out;
+  out.reserve(text.size() / 3);
+  const auto encode_words = [&](std::string_view part) {
+    impl_->pre_tokenizer->split(part, [&](std::string_view word) { impl_->bpe->encode(word, out); });
+  };
+  for (const auto& piece : impl_->raw_matcher.split(text, parse_special)) {
+    if (piece.id >= 0) {
+      out.push_back(piece.id);
+      continue;
+    }
+    std::string normal;
+    std::string_view part = piece.text;
+    if (!impl_->normal_forms.empty()) part = normal = impl_->normalized(part);
+    for (const auto& inner : impl_->normalized_matcher.split(part, parse_special)) {
+      if (inner.id >= 0) {
+        out.push_back(inner.id);
+      } else {
+        encode_words(inner.text);
+      }
+    }
+  }
+  return out;
+}
+
+std::vector<std::int32_t> Tokenizer::encode_with_special(std::string_view text) const {
+  std::vector<std::int32_t> out = impl_->prefix;
+  const std::vector<std::int32_t> ids = encode(text, true);
+  out.insert(out.end(), ids.begin(), ids.end());
+  out.insert(out.end(), impl_->suffix.begin(), impl_->suffix.end());
+  return out;
+}
+
+bool Tokenizer::adds_bos() const { return !impl_->prefix.empty(); }
+bool Tokenizer::adds_eos() const { return !impl_->suffix.empty(); }
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
+  std::string bytes;
+  for (const std::int32_t id : ids) {
+    if (!(skip_special && is_special(id))) bytes += token_bytes(id);
+  }
+  return replace_invalid_utf8(bytes);
+}
+
+std::string Tokenizer::token_bytes(std::int32_t id) const {
+  const std::size_t index = impl_->checked(id);
+  const std::string& text = impl_->texts[index];
+  if (impl_->kinds[index] != Impl::Kind::kNormal) return text;
+  return alphabet_to_bytes(text).value_or(text);
+}
+
+std::int32_t Tokenizer::vocab_size() const { return static_cast<std::int32_t>(impl_->texts.size()); }
+const std::string& Tokenizer::token_text(std::int32_t id) const { return impl_->texts[impl_->checked(id)]; }
+std::optional<std::int32_t> Tokenizer::token_id(std::string_view token_text) const { return impl_->id_of(token_text); }
+bool Tokenizer::is_special(std::int32_t id) const { return impl_->kinds[impl_->checked(id)] == Impl::Kind::kSpecial; }
+
+std::optional<std::int32_t> Tokenizer::bos_id() const { return impl_->bos; }
+std::optional<std::int32_t> Tokenizer::eos_id() const { return impl_->eos; }
+std::optional<std::int32_t> Tokenizer::pad_id() const { return impl_->pad; }
+std::optional<std::int32_t> Tokenizer::unk_id() const { return impl_->unk; }
+const std::vector<std::int32_t>& Tokenizer::eog_ids() const { return impl_->eog; }
+bool Tokenizer::is_eog(std::int32_t id) const { return std::binary_search(impl_->eog.begin(), impl_->eog.end(), id); }
+const std::optional<std::string>& Tokenizer::chat_template() const { return impl_->chat_template; }
+
+}  // namespace temper::text

@@ -1,0 +1,179 @@
+// Tokenizers in GGUF metadata: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md ("Tokenizer"), with llama.cpp's
+// defaults.
+#include <array>
+#include <limits>
+
+#include "base/error.h"
+#include "files/gguf.h"
+#include "text/tokenizer_impl.h"
+
+namespace temper::text {
+namespace {
+
+using Impl = Tokenizer::Impl;
+
+// Values of tokenizer.ggml.token_type.
+constexpr std::int32_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6;
+
+constexpr std::uint32_t kNoId = std::numeric_limits<std::uint32_t>::max();  // some writers store -1 for "none"
+
+Impl::Kind kind_of(std::int32_t type, std::size_t id, const std::string& origin) {
+  switch (type) {
+    case kNormal:
+    case kByte: return Impl::Kind::kNormal;
+    case kUnknown:
+    case kControl: return Impl::Kind::kSpecial;
+    case kUserDefined: return Impl::Kind::kAdded;
+    case kUnused: return Impl::Kind::kUnused;
+    default: throw BadFile("{}: tokenizer.ggml.token_type[{}]: expected 1 to 6, found {}", origin, id, type);
+  }
+}
+
+std::optional<std::int32_t> checked_id(std::optional<std::int32_t> id, std::string_view key, const Impl& impl) {
+  if (id && (*id < 0 || static_cast<std::size_t>(*id) >= impl.texts.size())) {
+    throw BadFile("{}: tokenizer.ggml.{}: expected 0 to {}, found {}", impl.origin, key, impl.texts.size() - 1, *id);
+  }
+  return id;
+}
+
+void add_tokens(const GgufTokenizer& metadata, Impl& impl) {
+  if (metadata.tokens.empty()) throw BadFile("{}: tokenizer.ggml.tokens: expected tokens, found none", impl.origin);
+  if (!metadata.token_type.empty() && metadata.token_type.size() != metadata.tokens.size()) {
+    throw BadFile("{}: tokenizer.ggml.token_type: expected {} entries, one per token, found {}", impl.origin,
+                  metadata.tokens.size(), metadata.token_type.size());
+  }
+  for (std::size_t i = 0; i < metadata.tokens.size(); ++i) {
+    const auto id = static_cast<std::int32_t>(i);
+    const Impl::Kind kind =
+        metadata.token_type.empty() ? Impl::Kind::kNormal : kind_of(metadata.token_type[i], i, impl.origin);
+    const std::string text = metadata.tokens[i].empty() ? "[EMPTY_" + std::to_string(i) + "]" : metadata.tokens[i];
+    impl.add_token(id, text, kind);
+    const bool special = kind == Impl::Kind::kSpecial;
+    if (special || kind == Impl::Kind::kAdded) impl.added.push_back({.id = id, .content = text, .special = special});
+  }
+  impl.index_tokens();
+}
+
+std::vector<std::int32_t> own_eog(const GgufTokenizer& metadata, const Impl& impl) {
+  std::vector<std::int32_t> ids;
+  for (const auto& [id, key] : {std::pair(metadata.eot_id, "eot_token_id"), std::pair(metadata.eom_id, "eom_token_id")}) {
+    if (const auto known = checked_id(id, key, impl)) ids.push_back(*known);
+  }
+  return ids;
+}
+
+std::int32_t type_of(Impl::Kind kind) {
+  switch (kind) {
+    case Impl::Kind::kSpecial: return kControl;
+    case Impl::Kind::kAdded: return kUserDefined;
+    case Impl::Kind::kNormal: return kNormal;
+    case Impl::Kind::kUnused:
+    case Impl::Kind::kNone: return kUnused;
+  }
+  return kUnused;
+}
+
+std::vector<std::string> strings_of(std::span<const std::string_view> views) { return {views.begin(), views.end()}; }
+
+}  // namespace
+
+Tokenizer Tokenizer::from_gguf(const files::GgufFile& file) {
+  const std::string& origin = file.origin();
+  GgufTokenizer metadata;
+  metadata.model = file.get_string("tokenizer.ggml.model");
+  metadata.pre = file.optional_string("tokenizer.ggml.pre").value_or("default");  // as llama.cpp reads old files
+  metadata.tokens = strings_of(file.get_string_array("tokenizer.ggml.tokens"));
+  if (const auto types = file.optional_int_array("tokenizer.ggml.token_type")) {
+    for (const std::int64_t type : *types) {
+      if (type < kNormal || type > kByte) {
+        throw BadFile("{}: tokenizer.ggml.token_type: expected values of 1 to 6, found {}", origin, type);
+      }
+      metadata.token_type.push_back(static_cast<std::int32_t>(type));
+    }
+  }
+  if (const auto merges = file.optional_string_array("tokenizer.ggml.merges")) metadata.merges = strings_of(*merges);
+  const auto id = [&](std::string_view key) -> std::optional<std::int32_t> {
+    const auto value = file.optional_u32(key);
+    if (!value || *value == kNoId) return std::nullopt;
+    if (*value >= metadata.tokens.size()) {
+      throw BadFile("{}: {}: expected a token id below {}, found {}", origin, key, metadata.tokens.size(), *value);
+    }
+    return static_cast<std::int32_t>(*value);
+  };
+  metadata.bos_id = id("tokenizer.ggml.bos_token_id");
+  metadata.eos_id = id("tokenizer.ggml.eos_token_id");
+  metadata.eot_id = id("tokenizer.ggml.eot_token_id");
+  metadata.eom_id = id("tokenizer.ggml.eom_token_id");
+  metadata.pad_id = id("tokenizer.ggml.padding_token_id");
+  metadata.unk_id = id("tokenizer.ggml.unknown_token_id");
+  const auto named = named_pre_tokenizer(metadata.pre);
+  metadata.add_bos = file.optional_bool("tokenizer.ggml.add_bos_token").value_or(named && named->add_bos);
+  metadata.add_eos = file.optional_bool("tokenizer.ggml.add_eos_token").value_or(false);
+  metadata.add_space_prefix = file.optional_bool("tokenizer.ggml.add_space_prefix").value_or(false);
+  if (const auto text = file.optional_string("tokenizer.chat_template")) metadata.chat_template = std::string(*text);
+  return from_gguf_metadata(std::move(metadata), origin);
+}
+
+Tokenizer Tokenizer::from_gguf_metadata(GgufTokenizer metadata, const std::string& name) {
+  if (metadata.model != "gpt2") {
+    throw Unsupported("{}: tokenizer.ggml.model: expected gpt2 (byte-level BPE), found {}", name, metadata.model);
+  }
+  auto named = named_pre_tokenizer(metadata.pre);
+  if (!named) {
+    throw Unsupported("{}: tokenizer.ggml.pre: {} is not known; known are {}", name, metadata.pre, known_pre_tokenizers());
+  }
+  auto impl = std::make_shared<Impl>();
+  impl->origin = name;
+  add_tokens(metadata, *impl);
+  impl->merges = std::move(metadata.merges);
+  impl->ignore_merges = named->ignore_merges;
+  BpeOptions options;
+  options.ignore_merges = named->ignore_merges;
+  impl->bpe = std::make_unique<Bpe>(impl->ids, impl->merges, options, name);
+  impl->pre_tokenizer = std::make_unique<PreTokenizer>(std::move(named->steps), name);
+  impl->bos = checked_id(metadata.bos_id, "bos_token_id", *impl);
+  impl->eos = checked_id(metadata.eos_id, "eos_token_id", *impl);
+  impl->pad = checked_id(metadata.pad_id, "padding_token_id", *impl);
+  impl->unk = checked_id(metadata.unk_id, "unknown_token_id", *impl);
+  if (metadata.add_bos && impl->bos) impl->prefix.push_back(*impl->bos);
+  if (metadata.add_eos && impl->eos) impl->suffix.push_back(*impl->eos);
+  impl->chat_template = metadata.chat_template;
+  impl->finish(own_eog(metadata, *impl));
+  metadata.tokens.clear();  // held in another form
+  metadata.token_type.clear();
+  impl->gguf = std::move(metadata);
+  return Tokenizer(std::move(impl));
+}
+
+GgufTokenizer Tokenizer::to_gguf() const {
+  const Impl& impl = *impl_;
+  GgufTokenizer out;
+  if (impl.gguf) {
+    out = *impl.gguf;
+  } else {
+    const auto name = name_of_pre_tokenizer(impl.pre_tokenizer->steps(), impl.ignore_merges);
+    if (!name) {
+      throw Unsupported(
+          "{}: its pre-tokenizer has no name in GGUF that temper knows (known are {}); export to another format",
+          impl.origin, known_pre_tokenizers());
+    }
+    out.model = "gpt2";
+    out.pre = *name;
+    out.bos_id = impl.bos;
+    out.eos_id = impl.eos;
+    out.pad_id = impl.pad;
+    out.unk_id = impl.unk;
+    out.add_bos = adds_bos();
+    out.add_eos = adds_eos();
+    out.chat_template = impl.chat_template;
+  }
+  for (std::size_t i = 0; i < impl.texts.size(); ++i) {
+    const bool hole = impl.kinds[i] == Impl::Kind::kNone;
+    out.tokens.push_back(hole ? "[PAD" + std::to_string(i) + "]" : impl.texts[i]);
+    out.token_type.push_back(type_of(impl.kinds[i]));
+  }
+  out.merges = impl.merges;
+  return out;
+}
+
+}  // namespace temper::text
