@@ -1,4 +1,4 @@
-// Every option of temper as plain values. What each means, its range and its spelling stand in one place: options.cpp.
+// Every option of temper as plain values. What each means, its range and its spelling stand in one place: table.cpp.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,7 @@ struct DataOptions {
 };
 
 struct LoraOptions {
-  std::int64_t r = 16;  ///< 0: no adapters.
+  std::int64_t r = 16;  ///< Rank, at least 1.
   double alpha = 32;
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.

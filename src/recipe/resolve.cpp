@@ -1,0 +1,126 @@
+// What a verb needs, and what contradicts what.
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "recipe/options.h"
+
+namespace temper::recipe {
+namespace {
+
+void require_set(const std::string& value, std::string_view key, Verb verb) {
+  if (!value.empty()) return;
+  const Option& option = require_option(key, "temper");
+  throw BadRecipe("{}: missing; `temper {}` needs it ({}): give {} or put it into the recipe", key, verb_info(verb).name,
+                  option.help, option.flag);
+}
+
+void require_model_or_run(const Recipe& recipe, Verb verb) {
+  if (recipe.model.path.empty() && recipe.model.run.empty())
+    throw BadRecipe("`temper {}` needs a model: give --model (Hugging Face folder or GGUF file) or --run",
+                    verb_info(verb).name);
+  if (!recipe.model.path.empty() && !recipe.model.run.empty())
+    throw BadRecipe("model.path ({}) and model.run ({}) contradict each other: keep one; a run knows its model",
+                    recipe.model.path, recipe.model.run);
+}
+
+void check_length(Recipe& recipe) {
+  TrainOptions& train = recipe.train;
+  if (train.steps > 0 && train.epochs > 0)
+    throw BadRecipe("train.steps ({}) and train.epochs ({}) contradict each other: keep one", train.steps, train.epochs);
+  if (train.steps == 0 && train.epochs == 0) train.epochs = 1;
+  if (train.steps > 0 && recipe.optim.warmup_steps > train.steps)
+    throw BadRecipe("optim.warmup_steps ({}) is more than train.steps ({}): the learning rate would never reach optim.lr",
+                    recipe.optim.warmup_steps, train.steps);
+  if (train.steps > 0 && recipe.quant.scheme != "none" && recipe.quant.start_step >= train.steps)
+    throw BadRecipe("quant.start_step ({}) is not below train.steps ({}): quantization-aware training would never begin",
+                    recipe.quant.start_step, train.steps);
+}
+
+void resolve_train(Recipe& recipe) {
+  TrainOptions& train = recipe.train;
+  if (!train.resume.empty()) {
+    const auto normal = [](const std::string& path) {
+      auto result = std::filesystem::path(path).lexically_normal().string();
+      while (result.size() > 1 && result.ends_with('/')) result.pop_back();
+      return result;
+    };
+    if (!recipe.out.empty() && normal(recipe.out) != normal(train.resume))
+      throw BadRecipe("out ({}) and train.resume ({}) contradict each other: a resumed run goes on in its own folder",
+                      recipe.out, train.resume);
+    recipe.out = train.resume;
+  }
+  require_set(recipe.model.path, "model.path", Verb::Train);
+  require_set(recipe.data.path, "data.path", Verb::Train);
+  require_set(recipe.out, "out", Verb::Train);
+  check_length(recipe);
+  if (recipe.quant.scheme != "none" && recipe.lora.dropout > 0)
+    throw BadRecipe(
+        "lora.dropout ({}) with quant.scheme ({}): adapter dropout contradicts a merged weight. Quantization-aware training "
+        "rounds "
+        "W + s·B·A, one weight for all tokens, whereas dropout on the adapter's input would need another weight for each; "
+        "set "
+        "lora.dropout to 0",
+        recipe.lora.dropout, recipe.quant.scheme);
+  if (recipe.quant.scheme == "none" && recipe.quant.start_step > 0)
+    throw BadRecipe("quant.start_step ({}) without a scheme: give quant.scheme, or leave start_step at 0",
+                    recipe.quant.start_step);
+  if (train.micro_batch > train.batch_size)
+    throw BadRecipe("train.micro_batch ({}) is more than train.batch_size ({})", train.micro_batch, train.batch_size);
+  if (train.eval_every > 0 && recipe.data.eval_path.empty())
+    throw BadRecipe("train.eval_every ({}) without held-out rows: give data.eval_path", train.eval_every);
+}
+
+void resolve_eval(const Recipe& recipe) {
+  require_model_or_run(recipe, Verb::Eval);
+  if (recipe.data.path.empty() && recipe.eval.text.empty() && recipe.eval.choices.empty())
+    throw BadRecipe("nothing to measure: give --data (answer NLL), --text (perplexity) or --choices (accuracy)");
+  if (recipe.eval.stride > recipe.eval.context)
+    throw BadRecipe("eval.stride ({}) is more than eval.context ({}): tokens would be left out", recipe.eval.stride,
+                    recipe.eval.context);
+  if (recipe.eval.windows == Windows::LlamaPerplexity && recipe.eval.stride != 0)
+    throw BadRecipe(
+        "eval.stride ({}) with eval.windows llama-perplexity: its windows stand side by side; leave the stride at 0",
+        recipe.eval.stride);
+}
+
+void resolve_export(const Recipe& recipe) {
+  constexpr std::string_view kTargets[] = {"gguf:q4_0", "gguf:q8_0", "gguf:bf16", "gguf:f16", "hf", "adapter"};
+  require_model_or_run(recipe, Verb::Export);
+  require_set(recipe.exporting.to, "export.to", Verb::Export);
+  require_set(recipe.out, "out", Verb::Export);
+  if (recipe.exporting.to == "adapter" && recipe.model.run.empty())
+    throw BadRecipe("export.to adapter needs model.run: a model without a run has no adapter");
+  if (recipe.exporting.to != "hf" && recipe.exporting.to != "adapter" && !recipe.exporting.to.starts_with("gguf:"))
+    throw BadRecipe("export.to: expected one of {}, found \"{}\"", fmt::join(kTargets, ", "), recipe.exporting.to);
+}
+
+}  // namespace
+
+Recipe resolve(Recipe recipe, Verb verb) {
+  switch (verb) {
+    case Verb::Train: resolve_train(recipe); break;
+    case Verb::Eval: resolve_eval(recipe); break;
+    case Verb::Export: resolve_export(recipe); break;
+    case Verb::Quantize:
+      require_set(recipe.model.path, "model.path", verb);
+      require_set(recipe.out, "out", verb);
+      if (recipe.quant.scheme == "none")
+        throw BadRecipe("quant.scheme: `temper quantize` needs one: give --scheme, q4_0 say");
+      break;
+    case Verb::Generate:
+      require_model_or_run(recipe, verb);
+      require_set(recipe.generate.prompt, "generate.prompt", verb);
+      break;
+    case Verb::DataInspect: require_set(recipe.data.path, "data.path", verb); [[fallthrough]];
+    case Verb::Chat:
+    case Verb::Inspect: require_model_or_run(recipe, verb); break;
+    case Verb::Demo:
+      require_set(recipe.model.path, "model.path", verb);
+      require_set(recipe.out, "out", verb);
+      break;
+    case Verb::Docs: break;
+  }
+  return recipe;
+}
+
+}  // namespace temper::recipe
