@@ -1,5 +1,5 @@
-// LoRA adapters (Hu et al. 2021): f32 masters of A [r, in] and B [out, r] for chosen projections, in one flat array so that the
-// optimizer, checkpoints and clipping see a single vector.
+// LoRA adapters (Hu et al. 2021): f32 masters of A [r, in] and B [out, r] for chosen projections, in one flat array so that
+// the optimizer, checkpoints and clipping see a single vector.
 #pragma once
 
 #include <array>
@@ -15,25 +15,25 @@ namespace temper::model {
 struct LoraConfig {
   std::int64_t r = 16;
   double alpha = 32.0;
-  bool rslora = false;                       ///< scale = alpha / sqrt(r) (Kalajdzievski 2023) instead of alpha / r.
-  std::vector<std::string> target_modules;   ///< peft's names: "q_proj", …; empty: all seven.
+  bool rslora = false;                      ///< scale = alpha / sqrt(r) (Kalajdzievski 2023) instead of alpha / r.
+  std::vector<std::string> target_modules;  ///< peft's names: "q_proj", …; empty: all seven.
 
   float scale() const;
 };
 
 class Adapters {
  public:
-  /// A is Kaiming-uniform as peft does (a = sqrt 5: uniform in ±1/sqrt(in)), from `seed`; B is zero. Throws BadRecipe for an unknown module or
-  /// a rank larger than a matrix allows.
+  /// A is Kaiming-uniform as peft does (a = sqrt 5: uniform in ±1/sqrt(in)), from `seed`; B is zero. Throws BadRecipe for an
+  /// unknown module or a rank larger than a matrix allows.
   Adapters(const TensorTable& table, LoraConfig config, std::uint64_t seed);
 
   /// One adapted projection; views into the flat arrays.
   struct Entry {
-    std::size_t tensor;   ///< Index in the tensor table.
+    std::size_t tensor;  ///< Index in the tensor table.
     int layer;
     Linear linear;
-    TensorView a, b;              ///< F32 masters.
-    TensorView grad_a, grad_b;    ///< F32, accumulated by the backward pass.
+    TensorView a, b;                  ///< F32 masters.
+    TensorView grad_a, grad_b;        ///< F32, accumulated by the backward pass.
     TensorView operand_a, operand_b;  ///< Copies in the compute dtype, made by prepare().
   };
 
@@ -42,8 +42,8 @@ class Adapters {
   const Entry* find(int layer, Linear linear) const;  ///< Null where a projection has no adapter.
   ops::LoraView lora(const Entry& entry) const { return {entry.a, entry.b, config_.scale()}; }
 
-  TensorView parameters() const { return parameters_; }   ///< F32 [n], all masters.
-  TensorView gradients() const { return gradients_; }     ///< F32 [n], in the same order.
+  TensorView parameters() const { return parameters_; }  ///< F32 [n], all masters.
+  TensorView gradients() const { return gradients_; }    ///< F32 [n], in the same order.
   /// Copies the masters into the operands of the context's compute dtype; once per optimizer step, and before the first.
   void prepare(const ExecContext& ctx);
 
@@ -51,7 +51,7 @@ class Adapters {
   LoraConfig config_;
   Tensor parameters_, gradients_, operands_;
   std::vector<Entry> entries_;
-  std::vector<std::array<int, kLinears.size()>> index_;   // [layer][linear] → entry, or -1
+  std::vector<std::array<int, kLinears.size()>> index_;  // [layer][linear] → entry, or -1
 };
 
 }  // namespace temper::model

@@ -1,5 +1,5 @@
-// A model on disk: a Hugging Face folder (config.json, safetensors) or a GGUF file, as a table of tensors that can be read one
-// by one. The file is mapped; nothing is copied until a tensor is asked for.
+// A model on disk: a Hugging Face folder (config.json, safetensors) or a GGUF file, as a table of tensors that can be read
+// one by one. The file is mapped; nothing is copied until a tensor is asked for.
 #pragma once
 
 #include <filesystem>
@@ -15,17 +15,18 @@ namespace temper::model {
 
 /// A tensor as the file stores it.
 struct StoredTensor {
-  TensorView plain;             ///< F32, BF16 or F16 elements, or null.
-  quant::EncodedView encoded;   ///< Blocks of a number format, if `plain` is null.
+  TensorView plain;                 ///< F32, BF16 or F16 elements, or null.
+  quant::EncodedView encoded;       ///< Blocks of a number format, if `plain` is null.
   std::int64_t permuted_heads = 0;  ///< As in TensorInfo, but 0 where this file's rows are in HF order.
-  std::string format;           ///< "BF16", "q4_1", …
+  std::string format;               ///< "BF16", "q4_1", …
   std::size_t bytes() const { return plain ? plain.bytes() : encoded.bytes.size(); }
 };
 
 class CheckpointReader {
  public:
-  /// Opens a folder or a .gguf. Every tensor of the table must be there with the shape that the config implies: BadFile otherwise,
-  /// naming the tensor, expected and found. Tensors not in the table: BadFile too, but for known leftovers (rotary inv_freq).
+  /// Opens a folder or a .gguf. Every tensor of the table must be there with the shape that the config implies: BadFile
+  /// otherwise, naming the tensor, expected and found. Tensors not in the table: BadFile too, but for known leftovers
+  /// (rotary inv_freq).
   static CheckpointReader open(const std::filesystem::path& path);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
@@ -37,11 +38,11 @@ class CheckpointReader {
   /// Reads a tensor in HF order into `out` (shape of the table; F32, BF16 or F16), decoding and rounding to nearest even.
   void read(std::size_t index, const TensorView& out) const;
 
-  const files::GgufFile* gguf() const;   ///< Null for a folder.
+  const files::GgufFile* gguf() const;  ///< Null for a folder.
   /// "Q4_1 GGUF, decoded to bf16" or "BF16 safetensors": what a user should know of where the weights come from.
   std::string description() const;
-  std::size_t weight_bytes() const;      ///< Sum over the tensors as stored.
-  std::int64_t weight_count() const;     ///< Elements of all tensors.
+  std::size_t weight_bytes() const;   ///< Sum over the tensors as stored.
+  std::int64_t weight_count() const;  ///< Elements of all tensors.
 
  private:
   struct State;

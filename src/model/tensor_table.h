@@ -14,18 +14,19 @@ namespace temper::model {
 
 /// The projections of a block, in the order in which the forward pass uses them.
 enum class Linear { Q, K, V, O, Gate, Up, Down };
-inline constexpr std::array<Linear, 7> kLinears = {Linear::Q, Linear::K,  Linear::V,   Linear::O,
+inline constexpr std::array<Linear, 7> kLinears = {Linear::Q,    Linear::K,  Linear::V,   Linear::O,
                                                    Linear::Gate, Linear::Up, Linear::Down};
 /// "q_proj", "k_proj", … as peft's target_modules name them.
 std::string_view module_name(Linear linear);
 
 struct TensorInfo {
-  std::string hf_name;         ///< "model.layers.0.self_attn.q_proj.weight"
-  std::string gguf_name;       ///< "blk.0.attn_q.weight"
-  Shape shape;                 ///< [out, in] of a matrix, [hidden] of a norm.
+  std::string hf_name;    ///< "model.layers.0.self_attn.q_proj.weight"
+  std::string gguf_name;  ///< "blk.0.attn_q.weight"
+  Shape shape;            ///< [out, in] of a matrix, [hidden] of a norm.
   quant::Role role;
-  int layer = -1;              ///< -1 outside of the blocks.
-  std::int64_t permuted_heads = 0;  ///< GGUF stores the rows of each of so many heads interleaved (llama's q and k); 0: as they are.
+  int layer = -1;  ///< -1 outside of the blocks.
+  std::int64_t permuted_heads =
+      0;  ///< GGUF stores the rows of each of so many heads interleaved (llama's q and k); 0: as they are.
 };
 
 class TensorTable {
@@ -36,15 +37,17 @@ class TensorTable {
   const TensorInfo& operator[](std::size_t index) const { return infos_[index]; }
   std::size_t size() const { return infos_.size(); }
 
+  int layers() const { return layers_; }
   std::size_t embedding() const { return 0; }
   std::size_t attention_norm(int layer) const;
   std::size_t mlp_norm(int layer) const;
   std::size_t linear(int layer, Linear linear) const;
   std::size_t final_norm() const;
-  std::size_t head() const;    ///< = embedding() when tied.
+  std::size_t head() const;  ///< = embedding() when tied.
 
  private:
   std::vector<TensorInfo> infos_;
+  int layers_ = 0;
   std::size_t final_norm_ = 0, head_ = 0;
 };
 
@@ -55,8 +58,8 @@ inline std::int64_t gguf_row(std::int64_t r, std::int64_t rows, std::int64_t hea
   return head * d + (i % (d / 2)) * 2 + i / (d / 2);
 }
 
-/// Tensors of `table` that `scheme` would hold in a codec that does not divide their rows: "name [rows, cols] (group 128)". Empty: the scheme
-/// fits. Used to refuse a run before it starts, together with the groups that would fit.
+/// Tensors of `table` that `scheme` would hold in a codec that does not divide their rows: "name [rows, cols] (group 128)".
+/// Empty: the scheme fits. Used to refuse a run before it starts, together with the groups that would fit.
 std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& scheme);
 /// Throws BadRecipe with that list and the schemes of the same family that fit.
 void require_fit(const TensorTable& table, const quant::Scheme& scheme);

@@ -1,5 +1,5 @@
-// The network: blocks as flat mirrored sequences of named operations (block.cpp), and what is done with them: training steps,
-// scoring, generation.
+// The network: blocks as flat mirrored sequences of named operations (block.cpp), and what is done with them: training
+// steps, scoring, generation.
 #pragma once
 
 #include <functional>
@@ -13,8 +13,8 @@
 
 namespace temper::model {
 
-/// A flat stream of tokens: several documents after one another, no padding. Spans are documents (query and key ranges equal);
-/// positions restart at each. targets[t] is the token that row t should predict (already shifted), or -1.
+/// A flat stream of tokens: several documents after one another, no padding. Spans are documents (query and key ranges
+/// equal); positions restart at each. targets[t] is the token that row t should predict (already shifted), or -1.
 struct BatchView {
   std::span<const std::int32_t> tokens, positions, targets;
   std::span<const ops::AttentionSpan> spans;
@@ -34,25 +34,29 @@ using BaseGradients = std::vector<TensorView>;
 
 class Transformer {
  public:
-  /// `adapters` (may be null) are applied unmerged in the forward pass when `merged` is false; when `merged` is true the source's weights already
-  /// contain them and only their gradients are formed (straight-through): dB = s·dYᵀ(X·Aᵀ), dA = s·(dY·B)ᵀX, dX = dY·Wq.
+  /// `adapters` (may be null) are applied unmerged in the forward pass when `merged` is false; when `merged` is true the
+  /// source's weights already contain them and only their gradients are formed (straight-through): dB = s·dYᵀ(X·Aᵀ), dA =
+  /// s·(dY·B)ᵀX, dX = dY·Wq.
   Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters = nullptr, bool merged = false);
 
   void set_recompute(Recompute recompute) { recompute_ = recompute; }
 
-  /// One micro-batch of training: returns Σ nll over labelled rows, and adds gradients of grad_scale · Σ nll to the adapters' (and to
-  /// base's where wanted). Working memory comes from ctx.workspace. Throws Diverged, naming where, if the loss is not finite.
-  double forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale, const BaseGradients* base = nullptr);
+  /// One micro-batch of training: returns Σ nll over labelled rows, and adds gradients of grad_scale · Σ nll to the
+  /// adapters' (and to base's where wanted). Working memory comes from ctx.workspace. Throws Diverged, naming where, if the
+  /// loss is not finite.
+  double forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
+                          const BaseGradients* base = nullptr);
 
   /// NLL of every labelled row (target ≥ 0), in row order.
   std::vector<float> nll(const ExecContext& ctx, const BatchView& batch);
 
-  /// Calls `visit(first, logits)` for chunks of the chosen rows, in order: logits [n, vocab] F32 of rows[first, first + n), valid during the
-  /// call and writable.
+  /// Calls `visit(first, logits)` for chunks of the chosen rows, in order: logits [n, vocab] F32 of rows[first, first + n),
+  /// valid during the call and writable.
   void logits(const ExecContext& ctx, const BatchView& batch, std::span<const std::int32_t> rows,
               const std::function<void(std::size_t first, const TensorView& logits)>& visit);
 
-  /// Appends tokens to a cached sequence and returns logits [vocab] of the last one (in `out`, F32). Throws Unsupported when the cache is full.
+  /// Appends tokens to a cached sequence and returns logits [vocab] of the last one (in `out`, F32). Throws Unsupported when
+  /// the cache is full.
   void step(const ExecContext& ctx, KvCache& cache, std::span<const std::int32_t> tokens, std::span<float> out);
 
   const ArchSpec& arch() const { return arch_; }
@@ -65,7 +69,9 @@ class Transformer {
   bool merged_;
   Recompute recompute_ = Recompute::None;
   RopeTable rope_;
+  TensorTable table_;
 
+  class Pass;
   TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache);
   void ensure_rope(std::span<const std::int32_t> positions);
 };

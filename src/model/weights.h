@@ -1,5 +1,5 @@
-// Weight sources: a block asks for its weights and gives them back. Behind `acquire` may stand resident 16-bit tensors or the codes
-// of this step; the block does not know which.
+// Weight sources: a block asks for its weights and gives them back. Behind `acquire` may stand resident 16-bit tensors or
+// the codes of this step; the block does not know which.
 #pragma once
 
 #include <array>
@@ -30,8 +30,8 @@ class WeightSource {
   virtual TensorView final_norm() const = 0;  ///< F32 [hidden].
 };
 
-/// The weights of a checkpoint, resident in its 16-bit dtype (F32 if it is an F32 checkpoint), in HF order. Tensors that the file
-/// holds in that very form are views of the mapping.
+/// The weights of a checkpoint, resident in its 16-bit dtype (F32 if it is an F32 checkpoint), in HF order. Tensors that the
+/// file holds in that very form are views of the mapping.
 class BaseWeights : public WeightSource {
  public:
   /// Keeps a reference to `reader`. `compute` is the dtype of operands that acquire will give.
@@ -58,15 +58,18 @@ class BaseWeights : public WeightSource {
   std::array<Tensor, kLinears.size()> scratch_;  // operands, where storage and compute dtype differ
 };
 
-/// Weights held in a scheme's number formats: the codes of this step. Made from a base, with adapters merged before rounding.
+/// Weights held in a scheme's number formats: the codes of this step. Made from a base, with adapters merged before
+/// rounding.
 class EncodedWeights : public WeightSource {
  public:
-  /// `base` must outlive this. Throws BadRecipe if a group does not divide a row. Nothing is encoded yet but embedding and head.
+  /// `base` must outlive this. Throws BadRecipe if a group does not divide a row. Nothing is encoded yet but embedding and
+  /// head.
   EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme);
 
-  /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare with the
-  /// encoding before; `names[i]` says which tensor saturates most, if asked for by the caller through `per_tensor`.
-  quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters, std::vector<quant::CodeStats>* per_tensor = nullptr);
+  /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare
+  /// with the encoding before; `names[i]` says which tensor saturates most, if asked for by the caller through `per_tensor`.
+  quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters,
+                          std::vector<quant::CodeStats>* per_tensor = nullptr);
 
   BlockWeights acquire(const ExecContext& ctx, int layer) override;
   void release(int) override {}
@@ -87,8 +90,8 @@ class EncodedWeights : public WeightSource {
 
   BaseWeights& base_;
   const quant::Scheme& scheme_;
-  std::vector<std::vector<std::byte>> encoded_;           // by table index; empty where 16-bit
-  std::vector<Tensor> table_operands_;                    // by table index; decoded embedding and head
+  std::vector<std::vector<std::byte>> encoded_;  // by table index; empty where 16-bit
+  std::vector<Tensor> table_operands_;           // by table index; decoded embedding and head
   std::array<Tensor, kLinears.size()> scratch_;
 };
 

@@ -1,0 +1,131 @@
+#include "model/block.h"
+
+#include <cmath>
+
+namespace temper::model {
+namespace {
+
+std::size_t at(Linear l) { return static_cast<std::size_t>(l); }
+
+ops::AttentionShape attention_shape(const ArchSpec& a) {
+  return {a.num_heads, a.num_kv_heads, a.head_dim, 1.0f / std::sqrt(static_cast<float>(a.head_dim)), a.sliding_window};
+}
+
+/// y (= or, with `accumulate`, +=) x · Wᵀ, plus s · (x · Aᵀ) · Bᵀ where an adapter is applied unmerged. x T; y T or F32.
+void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate = false) {
+  const Adapters::Entry* lora = c.merged ? nullptr : c.lora[at(l)];
+  ArenaScope scope(*c.ctx.workspace);
+  // The low-rank part is added in f32, before the one rounding to T.
+  const bool through_f32 = lora && y.dtype != DType::F32;
+  const TensorView sum = through_f32 ? c.ctx.workspace->allocate(DType::F32, y.shape) : y;
+  ops::matmul(c.ctx, x, c.weights[l], sum, {.transpose_b = true, .accumulate = accumulate});
+  if (!lora) return;
+  const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
+  ops::matmul(c.ctx, x, lora->operand_a, low, {.transpose_b = true});
+  ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true, .alpha = c.lora_scale});
+  if (through_f32) ops::convert(c.ctx, sum, y);
+}
+
+/// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx. x, dy T; dx T or
+/// F32. With merged weights the straight-through estimator takes the gradient of W as that of the merged matrix, so dx has
+/// no part of A's.
+void linear_backward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& dy, const TensorView& dx,
+                     bool accumulate, const TensorView& dw) {
+  const ExecContext& ctx = c.ctx;
+  const Adapters::Entry* lora = c.lora[at(l)];
+  ArenaScope scope(*ctx.workspace);
+  const bool low_rank_dx = lora && !c.merged;
+  const bool through_f32 = low_rank_dx && dx.dtype != DType::F32;
+  const TensorView sum = through_f32 ? ctx.workspace->allocate(DType::F32, dx.shape) : dx;
+  ops::matmul(ctx, dy, c.weights[l], sum, {.accumulate = accumulate});
+  if (dw) ops::matmul(ctx, dy, x, dw, {.transpose_a = true, .accumulate = true});
+  if (!lora) return;
+  const Shape low{x.rows(), lora->a.rows()};
+  const TensorView xa = ctx.workspace->allocate(x.dtype, low), dyb = ctx.workspace->allocate(x.dtype, low);
+  ops::matmul(ctx, x, lora->operand_a, xa, {.transpose_b = true});
+  ops::matmul(ctx, dy, lora->operand_b, dyb, {.alpha = c.lora_scale});
+  ops::matmul(ctx, dy, xa, lora->grad_b, {.transpose_a = true, .accumulate = true, .alpha = c.lora_scale});
+  ops::matmul(ctx, dyb, x, lora->grad_a, {.transpose_a = true, .accumulate = true});
+  if (low_rank_dx) ops::matmul(ctx, dyb, lora->operand_a, sum, {.accumulate = true});
+  if (through_f32) ops::convert(ctx, sum, dx);
+}
+
+}  // namespace
+
+BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t n) {
+  BlockActivations a;
+  a.rstd1 = arena.allocate(DType::F32, {n});
+  a.n1 = arena.allocate(compute, {n, arch.hidden_size});
+  a.q = arena.allocate(compute, {n, arch.q_size()});
+  a.k = a.keys = arena.allocate(compute, {n, arch.kv_size()});
+  a.v = a.values = arena.allocate(compute, {n, arch.kv_size()});
+  a.attended = arena.allocate(compute, {n, arch.q_size()});
+  a.lse = arena.allocate(DType::F32, {n, arch.num_heads});
+  a.x_mid = arena.allocate(DType::F32, {n, arch.hidden_size});
+  a.rstd2 = arena.allocate(DType::F32, {n});
+  a.n2 = arena.allocate(compute, {n, arch.hidden_size});
+  a.gate = arena.allocate(compute, {n, arch.intermediate_size});
+  a.up = arena.allocate(compute, {n, arch.intermediate_size});
+  a.act = arena.allocate(compute, {n, arch.intermediate_size});
+  return a;
+}
+
+void block_recompute(const BlockCall& c, BlockActivations& a) {
+  const ExecContext& ctx = c.ctx;
+  ops::rmsnorm(ctx, a.x_in, c.weights.attention_norm, c.arch.rms_norm_eps, a.n1, a.rstd1);
+  linear_forward(c, Linear::Q, a.n1, a.q);
+  linear_forward(c, Linear::K, a.n1, a.k);
+  linear_forward(c, Linear::V, a.n1, a.v);
+  ops::rope(ctx, a.q, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
+  ops::rope(ctx, a.k, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
+  ops::attention(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c.arch), a.attended, &a.lse);
+  if (a.x_mid.data != a.x_in.data) ops::convert(ctx, a.x_in, a.x_mid);
+  linear_forward(c, Linear::O, a.attended, a.x_mid, /*accumulate=*/true);
+  ops::rmsnorm(ctx, a.x_mid, c.weights.mlp_norm, c.arch.rms_norm_eps, a.n2, a.rstd2);
+  linear_forward(c, Linear::Gate, a.n2, a.gate);
+  linear_forward(c, Linear::Up, a.n2, a.up);
+  ops::swiglu(ctx, a.gate, a.up, a.act);
+}
+
+void block_forward(const BlockCall& c, BlockActivations& a, const TensorView& x_out) {
+  block_recompute(c, a);
+  if (x_out.data != a.x_mid.data) ops::convert(c.ctx, a.x_mid, x_out);
+  linear_forward(c, Linear::Down, a.act, x_out, /*accumulate=*/true);
+}
+
+void block_backward(const BlockCall& c, const BlockActivations& a, const TensorView& dx, const BlockBaseGradients& wanted) {
+  const ExecContext& ctx = c.ctx;
+  const auto dw = [&](Linear l) -> const TensorView& { return wanted.linear[at(l)]; };
+  const auto norm_gradient = [](const TensorView& view) { return view ? &view : nullptr; };
+  ArenaScope scope(*ctx.workspace);
+  Arena& arena = *ctx.workspace;
+  const TensorView dy =
+      arena.allocate(ctx.compute, a.n1.shape);  // gradient entering a projection back onto the residual stream
+  const TensorView dn = arena.allocate(DType::F32, a.n1.shape);  // gradient of a norm's output
+  const TensorView dact = arena.allocate(ctx.compute, a.act.shape), dgate = arena.allocate(ctx.compute, a.act.shape);
+  const TensorView dup = arena.allocate(ctx.compute, a.act.shape);
+  const TensorView dattended = arena.allocate(ctx.compute, a.q.shape), dq = arena.allocate(ctx.compute, a.q.shape);
+  const TensorView dk = arena.allocate(ctx.compute, a.k.shape), dv = arena.allocate(ctx.compute, a.v.shape);
+
+  // MLP: x_out = x_mid + down(swiglu(gate(n2), up(n2)))
+  ops::convert(ctx, dx, dy);
+  linear_backward(c, Linear::Down, a.act, dy, dact, false, dw(Linear::Down));
+  ops::swiglu_backward(ctx, a.gate, a.up, dact, dgate, dup);
+  linear_backward(c, Linear::Up, a.n2, dup, dn, false, dw(Linear::Up));
+  linear_backward(c, Linear::Gate, a.n2, dgate, dn, true, dw(Linear::Gate));
+  ops::rmsnorm_backward(ctx, dn, a.x_mid, c.weights.mlp_norm, a.rstd2, dx, norm_gradient(wanted.mlp_norm));
+
+  // Attention: x_mid = x_in + o(attention(rope(q(n1)), rope(k(n1)), v(n1)))
+  ops::convert(ctx, dx, dy);
+  linear_backward(c, Linear::O, a.attended, dy, dattended, false, dw(Linear::O));
+  ops::attention_backward(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c.arch), a.attended, a.lse, dattended,
+                          dq, dk, dv);
+  ops::rope(ctx, dq, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, true);
+  ops::rope(ctx, dk, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, true);
+  linear_backward(c, Linear::V, a.n1, dv, dn, false, dw(Linear::V));
+  linear_backward(c, Linear::K, a.n1, dk, dn, true, dw(Linear::K));
+  linear_backward(c, Linear::Q, a.n1, dq, dn, true, dw(Linear::Q));
+  ops::rmsnorm_backward(ctx, dn, a.x_in, c.weights.attention_norm, a.rstd1, dx, norm_gradient(wanted.attention_norm));
+}
+
+}  // namespace temper::model

@@ -1,0 +1,51 @@
+// One transformer block as three mirrored sequences of operations: forward, recompute, backward.
+#pragma once
+
+#include <array>
+
+#include "model/transformer.h"
+
+namespace temper::model {
+
+/// What a block works on. T is the context's compute dtype, N the number of tokens of the batch, H hidden_size.
+struct BlockCall {
+  const ExecContext& ctx;
+  const ArchSpec& arch;
+  const BatchView& batch;
+  const RopeTable& rope;
+  const BlockWeights& weights;
+  std::array<const Adapters::Entry*, kLinears.size()> lora;  ///< Null where a projection has no adapter.
+  float lora_scale;
+  bool merged;  ///< The weights contain the adapters already.
+};
+
+/// Named buffers of a block's forward pass, kept for its backward pass.
+struct BlockActivations {
+  TensorView x_in;           ///< F32 [N, H] residual stream entering the block.
+  TensorView rstd1, n1;      ///< F32 [N]; T [N, H] normed input of attention.
+  TensorView q, k, v;        ///< T [N, q_size], [N, kv_size], [N, kv_size]; q and k turned by their positions.
+  TensorView keys, values;   ///< What attention reads: k and v, or a cache that ends with them.
+  TensorView attended, lse;  ///< T [N, q_size]; F32 [N, heads].
+  TensorView x_mid;          ///< F32 [N, H] residual stream after attention.
+  TensorView rstd2, n2;      ///< F32 [N]; T [N, H] normed input of the MLP.
+  TensorView gate, up, act;  ///< T [N, intermediate_size].
+};
+
+/// Buffers for N tokens from `arena`; x_in stays null.
+BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t tokens);
+
+/// x_out F32 [N, H] = block(a.x_in); fills every buffer of `a`. x_out may be a.x_in's memory if a.x_mid is too.
+void block_forward(const BlockCall& call, BlockActivations& a, const TensorView& x_out);
+
+/// Fills the buffers of `a` again from a.x_in, as block_forward did.
+void block_recompute(const BlockCall& call, BlockActivations& a);
+
+/// dx F32 [N, H]: gradient of x_out in, of a.x_in out. Adapters' gradients are +=, and those of base weights where `wanted`.
+struct BlockBaseGradients {
+  TensorView attention_norm, mlp_norm;
+  std::array<TensorView, kLinears.size()> linear;
+};
+void block_backward(const BlockCall& call, const BlockActivations& a, const TensorView& dx,
+                    const BlockBaseGradients& wanted);
+
+}  // namespace temper::model

@@ -1,0 +1,233 @@
+#include "model/checkpoint_reader.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "base/parallel.h"
+#include "files/json.h"
+#include "files/safetensors.h"
+
+namespace temper::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return out;
+}
+
+bool is_weight_dtype(DType dtype) { return dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::F16; }
+
+/// Row `row` of a matrix, as f32.
+void read_plain_row(const TensorView& source, std::int64_t row, std::span<float> out) {
+  const std::size_t first = static_cast<std::size_t>(row) * out.size();
+  const auto copy = [&](const auto* elements) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = to_float(elements[first + i]);
+  };
+  switch (source.dtype) {
+    case DType::F32: return copy(source.as<float>());
+    case DType::BF16: return copy(source.as<bf16>());
+    case DType::F16: return copy(source.as<f16>());
+    default: throw Unsupported("weights: expected F32, BF16 or F16, found {}", dtype_name(source.dtype));
+  }
+}
+
+void write_row(std::span<const float> row, void* out, DType dtype) {
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    switch (dtype) {
+      case DType::F32: static_cast<float*>(out)[i] = row[i]; break;
+      case DType::BF16: static_cast<bf16*>(out)[i] = to_bf16(row[i]); break;
+      case DType::F16: static_cast<f16*>(out)[i] = to_f16(row[i]); break;
+      default: throw LogicError("weights are read as F32, BF16 or F16, not {}", dtype_name(dtype));
+    }
+  }
+}
+
+}  // namespace
+
+struct CheckpointReader::State {
+  fs::path path;
+  ArchSpec arch;
+  std::optional<TensorTable> table;
+  std::optional<files::GgufFile> gguf;
+  std::optional<files::ShardedSafetensors> safetensors;
+  std::vector<StoredTensor> tensors;
+  void open_folder();
+  void open_gguf();
+
+  std::vector<Tensor> realigned;  // copies of tensors that a safetensors file does not align
+};
+
+CheckpointReader::CheckpointReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+CheckpointReader::~CheckpointReader() = default;
+CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
+
+namespace {
+
+/// Every matrix of a checkpoint in one dtype is what its merged form is stored in; blocks of a number format decode to bf16.
+DType storage_dtype(const std::vector<StoredTensor>& tensors, const TensorTable& table) {
+  std::set<DType> found;
+  for (std::size_t i = 0; i < table.size(); ++i)
+    if (table[i].role != quant::Role::Norm && tensors[i].plain)
+      found.insert(tensors[i].plain.dtype);
+    else if (table[i].role != quant::Role::Norm)
+      found.insert(DType::BF16);
+  return found.size() == 1 ? *found.begin() : found.contains(DType::BF16) ? DType::BF16 : DType::F32;
+}
+
+void check_shape(const std::string& origin, std::string_view name, const Shape& expected, const Shape& found) {
+  if (expected != found)
+    throw BadFile("{}: tensor {}: the config implies shape {}, found {}", origin, name, expected.str(), found.str());
+}
+
+StoredTensor gguf_tensor(const files::GgufFile& gguf, const TensorInfo& info) {
+  const files::GgufTensor& tensor = gguf.at(info.gguf_name);
+  check_shape(gguf.origin(), info.gguf_name, info.shape, tensor.shape);
+  const files::GgmlTypeInfo& type = *files::find_ggml_type(static_cast<std::uint32_t>(tensor.type));
+  StoredTensor out;
+  out.permuted_heads = info.permuted_heads;
+  out.format = type.name;
+  if (const auto dtype = files::plain_dtype(tensor.type); dtype && is_weight_dtype(*dtype)) {
+    out.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), *dtype, info.shape);
+    return out;
+  }
+  const quant::Codec* codec = quant::find_codec(lower(type.name));
+  if (!codec || info.role == quant::Role::Norm)
+    throw Unsupported(
+        "{}: tensor {} is {}, which temper does not decode (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)",
+        gguf.origin(), info.gguf_name, type.name);
+  out.encoded = {codec, info.shape[0], info.shape[1], tensor.data};
+  return out;
+}
+
+}  // namespace
+
+/// Reads config.json and finds every tensor of its table among the folder's weights.
+void CheckpointReader::State::open_folder() {
+  const fs::path config_path = path / "config.json";
+  if (!fs::exists(config_path))
+    throw BadFile("{}: no config.json there; expected a Hugging Face model folder or a .gguf file", path.string());
+  arch = arch_from_hf_config(files::read_json(config_path), config_path.string());
+  table.emplace(arch);
+  safetensors.emplace(path);
+  std::set<std::string_view> known;
+  for (const TensorInfo& info : table->all()) {
+    const files::SafetensorsTensor& tensor = safetensors->at(info.hf_name);
+    known.insert(tensor.name);
+    check_shape(safetensors->origin(), info.hf_name, info.shape, tensor.shape);
+    if (!is_weight_dtype(tensor.dtype))
+      throw BadFile("{}: tensor {}: expected F32, BF16 or F16, found {}", safetensors->origin(), info.hf_name,
+                    dtype_name(tensor.dtype));
+    StoredTensor& stored = tensors.emplace_back();
+    stored.format = dtype_name(tensor.dtype);
+    stored.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), tensor.dtype, info.shape);
+    if (reinterpret_cast<std::uintptr_t>(tensor.data.data()) % dtype_size(tensor.dtype) != 0) {
+      stored.plain = realigned.emplace_back(tensor.dtype, info.shape);
+      std::memcpy(stored.plain.data, tensor.data.data(), tensor.data.size());
+    }
+  }
+  for (const files::SafetensorsTensor& tensor : safetensors->tensors()) {
+    // Old checkpoints carry rotary tables, and some carry a tied head a second time.
+    const bool leftover = tensor.name.ends_with("rotary_emb.inv_freq") || (arch.tied && tensor.name == "lm_head.weight");
+    if (!known.contains(tensor.name) && !leftover)
+      throw BadFile("{}: tensor {} is not part of the architecture that config.json describes", safetensors->origin(),
+                    tensor.name);
+  }
+}
+
+/// Reads the metadata and finds every tensor of its table in the file.
+void CheckpointReader::State::open_gguf() {
+  gguf.emplace(path);
+  arch = arch_from_gguf(*gguf);
+  table.emplace(arch);
+  std::set<std::string_view> known;
+  for (const TensorInfo& info : table->all()) {
+    tensors.push_back(gguf_tensor(*gguf, info));
+    known.insert(info.gguf_name);
+  }
+  for (const files::GgufTensor& tensor : gguf->tensors()) {
+    if (tensor.name == "rope_freqs.weight") {
+      if (tensor.type != files::GgmlType::F32 || tensor.shape != Shape{arch.head_dim / 2})
+        throw BadFile("{}: rope_freqs.weight: expected F32 [{}]", gguf->origin(), arch.head_dim / 2);
+      arch.rope.factors.resize(tensor.data.size() / sizeof(float));
+      std::memcpy(arch.rope.factors.data(), tensor.data.data(), tensor.data.size());
+    } else if (!known.contains(tensor.name)) {
+      throw BadFile("{}: tensor {} is not part of the llama architecture as temper knows it", gguf->origin(), tensor.name);
+    }
+  }
+}
+
+CheckpointReader CheckpointReader::open(const fs::path& path) {
+  auto state = std::make_unique<State>();
+  state->path = path;
+  fs::is_directory(path) ? state->open_folder() : state->open_gguf();
+  state->arch.dtype = storage_dtype(state->tensors, *state->table);
+  return CheckpointReader(std::move(state));
+}
+
+const fs::path& CheckpointReader::path() const { return state_->path; }
+const ArchSpec& CheckpointReader::arch() const { return state_->arch; }
+const TensorTable& CheckpointReader::table() const { return *state_->table; }
+StoredTensor CheckpointReader::stored(std::size_t index) const { return state_->tensors.at(index); }
+const files::GgufFile* CheckpointReader::gguf() const { return state_->gguf ? &*state_->gguf : nullptr; }
+
+void CheckpointReader::read(std::size_t index, const TensorView& out) const {
+  const StoredTensor& stored = state_->tensors.at(index);
+  const std::int64_t rows = out.rows(), cols = out.cols();
+  if (out.shape != state_->table->all()[index].shape || !out.contiguous())
+    throw LogicError("read of {} into {}", index, out.shape.str());
+  const std::size_t out_row_bytes = static_cast<std::size_t>(cols) * dtype_size(out.dtype);
+  parallel_for(rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> row(static_cast<std::size_t>(cols));
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int64_t from = gguf_row(r, rows, stored.permuted_heads);
+      std::byte* to = static_cast<std::byte*>(out.data) + static_cast<std::size_t>(r) * out_row_bytes;
+      if (stored.plain && stored.plain.dtype == out.dtype) {
+        std::memcpy(to, static_cast<const std::byte*>(stored.plain.data) + static_cast<std::size_t>(from) * out_row_bytes,
+                    out_row_bytes);
+        continue;
+      }
+      if (stored.plain) {
+        read_plain_row(stored.plain, from, row);
+      } else {
+        stored.encoded.codec->decode_rows(stored.encoded.row_range(from, from + 1),
+                                          TensorView(row.data(), DType::F32, {1, cols}));
+      }
+      write_row(row, to, out.dtype);
+    }
+  });
+}
+
+std::string CheckpointReader::description() const {
+  std::set<std::string> formats;
+  bool decoded = false;
+  for (std::size_t i = 0; i < state_->tensors.size(); ++i) {
+    if (table()[i].role != quant::Role::Linear) continue;
+    formats.insert(state_->tensors[i].format);
+    decoded |= !state_->tensors[i].plain;
+  }
+  return fmt::format("{} {}{}", fmt::join(formats, "/"), gguf() ? "GGUF" : "safetensors",
+                     decoded ? ", decoded to bf16" : "");
+}
+
+std::size_t CheckpointReader::weight_bytes() const {
+  std::size_t sum = 0;
+  for (const StoredTensor& t : state_->tensors) sum += t.bytes();
+  return sum;
+}
+
+std::int64_t CheckpointReader::weight_count() const {
+  std::int64_t sum = 0;
+  for (const TensorInfo& info : table().all()) sum += info.shape.numel();
+  return sum;
+}
+
+}  // namespace temper::model

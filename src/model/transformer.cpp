@@ -1,0 +1,240 @@
+#include "model/transformer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "model/block.h"
+
+namespace temper::model {
+namespace {
+
+constexpr std::int64_t kLogitsChunk = 128;  // rows of logits in memory at a time
+
+std::vector<std::int32_t> labelled_rows(const BatchView& batch) {
+  std::vector<std::int32_t> rows;
+  for (std::size_t t = 0; t < batch.targets.size(); ++t)
+    if (batch.targets[t] >= 0) rows.push_back(static_cast<std::int32_t>(t));
+  return rows;
+}
+
+std::vector<std::int32_t> targets_of(const BatchView& batch, std::span<const std::int32_t> rows) {
+  std::vector<std::int32_t> targets;
+  for (const std::int32_t row : rows) targets.push_back(batch.targets[static_cast<std::size_t>(row)]);
+  return targets;
+}
+
+void check_batch(const BatchView& batch, bool with_targets) {
+  if (batch.tokens.empty() || batch.positions.size() != batch.tokens.size() ||
+      (with_targets && batch.targets.size() != batch.tokens.size()))
+    throw LogicError("batch of {} tokens, {} positions, {} targets", batch.tokens.size(), batch.positions.size(),
+                     batch.targets.size());
+}
+
+/// Rows of the residual stream through the final norm, in the compute dtype.
+struct FinalNorm {
+  TensorView x;       // F32 [n, H]: gathered rows
+  TensorView normed;  // T [n, H]
+  TensorView rstd;    // F32 [n]
+};
+FinalNorm final_norm(const ExecContext& ctx, const ArchSpec& arch, const WeightSource& weights, const TensorView& x,
+                     std::span<const std::int32_t> rows) {
+  const std::int64_t n = static_cast<std::int64_t>(rows.size());
+  FinalNorm out{ctx.workspace->allocate(DType::F32, {n, arch.hidden_size}),
+                ctx.workspace->allocate(ctx.compute, {n, arch.hidden_size}), ctx.workspace->allocate(DType::F32, {n})};
+  ops::gather_rows(ctx, x, rows, out.x);
+  ops::rmsnorm(ctx, out.x, weights.final_norm(), arch.rms_norm_eps, out.normed, out.rstd);
+  return out;
+}
+
+double checked_sum(std::span<const float> nll, std::span<const std::int32_t> rows) {
+  double sum = 0;
+  for (std::size_t i = 0; i < nll.size(); ++i) {
+    if (!std::isfinite(nll[i])) throw Diverged("the loss of token {} of the batch is {}", rows[i], nll[i]);
+    sum += nll[i];
+  }
+  return sum;
+}
+
+/// Rows [begin, end) of the cache of one layer as the buffers that the block writes and attention reads.
+void use_cache(KvCache& cache, int layer, std::int64_t tokens, BlockActivations& a) {
+  const std::size_t l = static_cast<std::size_t>(layer);
+  const std::int64_t end = cache.length + tokens;
+  a.k = cache.k[l].view().slice_rows(cache.length, end);
+  a.v = cache.v[l].view().slice_rows(cache.length, end);
+  a.keys = cache.k[l].view().slice_rows(0, end);
+  a.values = cache.v[l].view().slice_rows(0, end);
+}
+
+BlockBaseGradients block_gradients(const BaseGradients* base, const TensorTable& table, int layer) {
+  BlockBaseGradients out;
+  if (!base) return out;
+  out.attention_norm = (*base)[table.attention_norm(layer)];
+  out.mlp_norm = (*base)[table.mlp_norm(layer)];
+  for (std::size_t l = 0; l < kLinears.size(); ++l) out.linear[l] = (*base)[table.linear(layer, kLinears[l])];
+  return out;
+}
+
+}  // namespace
+
+KvCache::KvCache(const ArchSpec& arch, DType compute, std::int64_t capacity_) : capacity(capacity_) {
+  for (std::int64_t layer = 0; layer < arch.num_layers; ++layer) {
+    k.emplace_back(compute, Shape{capacity, arch.kv_size()});
+    v.emplace_back(compute, Shape{capacity, arch.kv_size()});
+  }
+}
+
+/// Calls of the blocks of one pass; acquires a block's weights for the duration of a visit.
+class Transformer::Pass {
+ public:
+  Pass(Transformer& model, const ExecContext& ctx, const BatchView& batch) : model_(model), ctx_(ctx), batch_(batch) {
+    model.ensure_rope(batch.positions);
+  }
+
+  template <typename Visit>
+  void block(int layer, Visit&& visit) {
+    const BlockWeights weights = model_.weights_.acquire(ctx_, layer);
+    BlockCall call{ctx_, model_.arch_, batch_, model_.rope_, weights, {}, 0.0f, model_.merged_};
+    if (const Adapters* adapters = model_.adapters_) {
+      call.lora_scale = adapters->config().scale();
+      for (std::size_t l = 0; l < kLinears.size(); ++l) call.lora[l] = adapters->find(layer, kLinears[l]);
+    }
+    visit(call);
+    model_.weights_.release(layer);
+  }
+
+  int layers() const { return static_cast<int>(model_.arch_.num_layers); }
+  std::int64_t tokens() const { return static_cast<std::int64_t>(batch_.tokens.size()); }
+  TensorView residual() const { return ctx_.workspace->allocate(DType::F32, {tokens(), model_.arch_.hidden_size}); }
+  BlockActivations activations() const {
+    return allocate_activations(*ctx_.workspace, model_.arch_, ctx_.compute, tokens());
+  }
+
+ private:
+  Transformer& model_;
+  const ExecContext& ctx_;
+  const BatchView& batch_;
+};
+
+Transformer::Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters, bool merged)
+    : arch_(arch), weights_(weights), adapters_(adapters), merged_(merged), table_(arch) {}
+
+void Transformer::ensure_rope(std::span<const std::int32_t> positions) {
+  const std::int64_t needed = 1 + *std::max_element(positions.begin(), positions.end());
+  if (rope_.cos && rope_.cos->rows() >= needed) return;
+  constexpr std::int64_t kStep = 1024;
+  rope_ = rope_table(arch_, (needed + kStep - 1) / kStep * kStep);
+}
+
+TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache) {
+  Pass pass(*this, ctx, batch);
+  const TensorView x = pass.residual();
+  ops::embedding(ctx, weights_.embedding(), batch.tokens, x);
+  ArenaScope scope(*ctx.workspace);
+  BlockActivations a = pass.activations();
+  a.x_in = a.x_mid = x;  // nothing is kept: the residual stream is updated in place
+  for (int layer = 0; layer < pass.layers(); ++layer) {
+    if (cache) use_cache(*cache, layer, pass.tokens(), a);
+    pass.block(layer, [&](const BlockCall& call) { block_forward(call, a, x); });
+  }
+  return x;
+}
+
+double Transformer::forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
+                                     const BaseGradients* base) {
+  check_batch(batch, true);
+  const std::vector<std::int32_t> rows = labelled_rows(batch);
+  if (rows.empty()) return 0.0;
+  ArenaScope scope(*ctx.workspace);
+  Pass pass(*this, ctx, batch);
+  const bool keep = recompute_ == Recompute::None;
+
+  // Forward: x[l] enters block l.
+  std::vector<TensorView> x(static_cast<std::size_t>(pass.layers()) + 1);
+  for (TensorView& view : x) view = pass.residual();
+  std::vector<BlockActivations> kept(static_cast<std::size_t>(keep ? pass.layers() : 1));
+  for (BlockActivations& a : kept) a = pass.activations();
+  const auto activations = [&](int layer) -> BlockActivations& {
+    BlockActivations& a = kept[static_cast<std::size_t>(keep ? layer : 0)];
+    a.x_in = x[static_cast<std::size_t>(layer)];
+    return a;
+  };
+  ops::embedding(ctx, weights_.embedding(), batch.tokens, x[0]);
+  for (int layer = 0; layer < pass.layers(); ++layer)
+    pass.block(layer, [&](const BlockCall& call) {
+      block_forward(call, activations(layer), x[static_cast<std::size_t>(layer) + 1]);
+    });
+
+  // Loss, over labelled rows only.
+  const FinalNorm top = final_norm(ctx, arch_, weights_, x.back(), rows);
+  std::vector<float> nll(rows.size());
+  const auto wanted = [&](std::size_t index) { return base && (*base)[index] ? &(*base)[index] : nullptr; };
+  const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(table_.head())};
+  ops::linear_cross_entropy(ctx, top.normed, weights_.head(), targets_of(batch, rows), grad_scale, nll, &head);
+  const double sum = checked_sum(nll, rows);
+
+  // Backward.
+  const TensorView dtop = ctx.workspace->allocate(DType::F32, top.x.shape), dx = pass.residual();
+  ops::zero(ctx, dtop);
+  ops::rmsnorm_backward(ctx, head.dhidden, top.x, weights_.final_norm(), top.rstd, dtop, wanted(table_.final_norm()));
+  ops::zero(ctx, dx);
+  ops::scatter_rows(ctx, dtop, rows, dx);
+  for (int layer = pass.layers() - 1; layer >= 0; --layer)
+    pass.block(layer, [&](const BlockCall& call) {
+      BlockActivations& a = activations(layer);
+      if (!keep) block_recompute(call, a);
+      block_backward(call, a, dx, block_gradients(base, table_, layer));
+    });
+  if (const TensorView* dtable = wanted(table_.embedding())) ops::embedding_backward(ctx, dx, batch.tokens, *dtable);
+  return sum;
+}
+
+std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& batch) {
+  check_batch(batch, true);
+  const std::vector<std::int32_t> rows = labelled_rows(batch);
+  std::vector<float> nll(rows.size());
+  if (rows.empty()) return nll;
+  ArenaScope scope(*ctx.workspace);
+  const TensorView x = run_blocks(ctx, batch, nullptr);
+  const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
+  ops::linear_cross_entropy(ctx, top.normed, weights_.head(), targets_of(batch, rows), 0.0f, nll, nullptr);
+  return nll;
+}
+
+void Transformer::logits(const ExecContext& ctx, const BatchView& batch, std::span<const std::int32_t> rows,
+                         const std::function<void(std::size_t, const TensorView&)>& visit) {
+  check_batch(batch, false);
+  ArenaScope scope(*ctx.workspace);
+  const TensorView x = run_blocks(ctx, batch, nullptr);
+  const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
+  const std::int64_t n = static_cast<std::int64_t>(rows.size());
+  const TensorView chunk = ctx.workspace->allocate(DType::F32, {std::min(n, kLogitsChunk), arch_.vocab_size});
+  for (std::int64_t first = 0; first < n; first += kLogitsChunk) {
+    const std::int64_t end = std::min(first + kLogitsChunk, n);
+    const TensorView out = chunk.slice_rows(0, end - first);
+    ops::matmul(ctx, top.normed.slice_rows(first, end), weights_.head(), out, {.transpose_b = true});
+    visit(static_cast<std::size_t>(first), out);
+  }
+}
+
+void Transformer::step(const ExecContext& ctx, KvCache& cache, std::span<const std::int32_t> tokens, std::span<float> out) {
+  const std::int64_t n = static_cast<std::int64_t>(tokens.size());
+  if (cache.length + n > cache.capacity)
+    throw Unsupported("the context is full: {} tokens and {} more exceed {}", cache.length, n, cache.capacity);
+  if (out.size() != static_cast<std::size_t>(arch_.vocab_size))
+    throw LogicError("logits of {} for a vocabulary of {}", out.size(), arch_.vocab_size);
+  std::vector<std::int32_t> positions(tokens.size());
+  for (std::size_t i = 0; i < positions.size(); ++i)
+    positions[i] = static_cast<std::int32_t>(cache.length) + static_cast<std::int32_t>(i);
+  const ops::AttentionSpan span{0, static_cast<std::int32_t>(n), 0, static_cast<std::int32_t>(cache.length + n)};
+  const BatchView batch{tokens, positions, {}, {&span, 1}};
+  check_batch(batch, false);
+  ArenaScope scope(*ctx.workspace);
+  const TensorView x = run_blocks(ctx, batch, &cache);
+  const std::int32_t last = static_cast<std::int32_t>(n - 1);
+  const FinalNorm top = final_norm(ctx, arch_, weights_, x, {&last, 1});
+  ops::matmul(ctx, top.normed, weights_.head(), TensorView(out.data(), DType::F32, {1, arch_.vocab_size}),
+              {.transpose_b = true});
+  cache.length += n;
+}
+
+}  // namespace temper::model

@@ -1,0 +1,110 @@
+#include "model/weights.h"
+
+namespace temper::model {
+
+BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute)
+    : table_(reader.table()), storage_(reader.arch().dtype) {
+  tensors_.resize(table_.size());
+  for (std::size_t i = 0; i < table_.size(); ++i) {
+    const StoredTensor stored = reader.stored(i);
+    const DType wanted = table_[i].role == quant::Role::Norm ? DType::F32 : storage_;
+    if (stored.plain && stored.plain.dtype == wanted && stored.permuted_heads == 0) {
+      tensors_[i] = stored.plain;
+      continue;
+    }
+    Tensor& tensor = owned_.emplace_back(wanted, table_[i].shape);
+    reader.read(i, tensor);
+    tensors_[i] = tensor;
+  }
+  head_ = tensors_[table_.head()];
+  if (storage_ != compute) {
+    head_copy_ = Tensor(compute, head_.shape);
+    reader.read(table_.head(), head_copy_);
+    head_ = head_copy_;
+  }
+}
+
+BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer) {
+  BlockWeights weights;
+  weights.attention_norm = tensors_[table_.attention_norm(layer)];
+  weights.mlp_norm = tensors_[table_.mlp_norm(layer)];
+  for (std::size_t l = 0; l < kLinears.size(); ++l) {
+    const TensorView& resident = tensors_[table_.linear(layer, kLinears[l])];
+    weights.linear[l] = resident;
+    if (storage_ == ctx.compute) continue;
+    if (!scratch_[l]) scratch_[l] = Tensor(ctx.compute, resident.shape);
+    ops::convert(ctx, resident, scratch_[l]);
+    weights.linear[l] = scratch_[l];
+  }
+  return weights;
+}
+
+EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme)
+    : base_(base), scheme_(scheme) {
+  require_fit(base.table(), scheme);
+  const TensorTable& table = base.table();
+  encoded_.resize(table.size());
+  table_operands_.resize(table.size());
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const quant::Codec* codec = scheme.codec_for(table[i].role);
+    if (!codec) continue;
+    const Shape& shape = table[i].shape;
+    encoded_[i].resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
+    if (table[i].role == quant::Role::Linear) continue;
+    ops::merge_and_encode(ctx, base.tensor(i), nullptr, base.storage(), *codec, encoded_[i], nullptr);
+    table_operands_[i] = Tensor(ctx.compute, shape);
+    ops::decode(ctx, encoded(i), table_operands_[i]);
+  }
+}
+
+quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* adapters,
+                                        std::vector<quant::CodeStats>* per_tensor) {
+  const TensorTable& table = base_.table();
+  if (per_tensor) per_tensor->assign(table.size(), {});
+  quant::CodeStats sum;
+  for (int layer = 0; scheme_.linear && layer < table.layers(); ++layer) {
+    for (const Linear l : kLinears) {
+      const std::size_t index = table.linear(layer, l);
+      const Adapters::Entry* entry = adapters ? adapters->find(layer, l) : nullptr;
+      const ops::LoraView lora = entry ? adapters->lora(*entry) : ops::LoraView{};
+      quant::CodeStats stats;
+      ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, base_.storage(), *scheme_.linear,
+                            encoded_[index], &stats);
+      sum.total += stats.total;
+      sum.changed += stats.changed;
+      sum.saturated += stats.saturated;
+      if (per_tensor) (*per_tensor)[index] = stats;
+    }
+  }
+  return sum;
+}
+
+BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer) {
+  if (!scheme_.linear) return base_.acquire(ctx, layer);
+  const TensorTable& table = base_.table();
+  BlockWeights weights;
+  weights.attention_norm = base_.tensor(table.attention_norm(layer));
+  weights.mlp_norm = base_.tensor(table.mlp_norm(layer));
+  for (std::size_t l = 0; l < kLinears.size(); ++l) {
+    const std::size_t index = table.linear(layer, kLinears[l]);
+    if (!scratch_[l]) scratch_[l] = Tensor(ctx.compute, table[index].shape);
+    ops::decode(ctx, encoded(index), scratch_[l]);
+    weights.linear[l] = scratch_[l];
+  }
+  return weights;
+}
+
+quant::EncodedView EncodedWeights::encoded(std::size_t index) const {
+  if (encoded_[index].empty()) return {};
+  const TensorInfo& info = base_.table()[index];
+  return {scheme_.codec_for(info.role), info.shape[0], info.shape[1], encoded_[index]};
+}
+
+std::span<std::byte> EncodedWeights::encoded_bytes(std::size_t index) { return encoded_[index]; }
+
+TensorView EncodedWeights::table_operand(std::size_t index) const {
+  if (table_operands_[index]) return table_operands_[index];
+  return index == base_.table().head() ? base_.head() : base_.embedding();
+}
+
+}  // namespace temper::model

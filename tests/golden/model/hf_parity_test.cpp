@@ -1,0 +1,127 @@
+// Logits, loss and every gradient of tiny random models against transformers in f32 (tests/data/hf, tools/oracles/hf_parity.py).
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "files/safetensors.h"
+#include "model/checkpoint_reader.h"
+#include "model/transformer.h"
+#include "model/weights.h"
+#include "ops/cpu/cpu_backend.h"
+
+namespace temper::model {
+namespace {
+
+struct Parity : testing::TestWithParam<std::string> {
+  std::string folder = std::string(TEMPER_TEST_DATA) + "/hf/" + GetParam();
+  CheckpointReader reader = CheckpointReader::open(folder);
+  files::SafetensorsFile expected{folder + "/parity.safetensors"};
+  Arena arena{std::size_t{1} << 34};
+  ExecContext ctx{&ops::cpu_backend(), &arena, DType::F32};
+  BaseWeights weights{reader, DType::F32};
+  Transformer model{reader.arch(), weights};
+
+  std::span<const float> floats(const std::string& name) const {
+    const auto& t = expected.at(name);
+    return {reinterpret_cast<const float*>(t.data.data()), t.data.size() / sizeof(float)};
+  }
+  std::vector<std::int32_t> ints(const std::string& name) const {
+    const auto& t = expected.at(name);
+    std::vector<std::int64_t> wide(t.data.size() / sizeof(std::int64_t));
+    std::memcpy(wide.data(), t.data.data(), t.data.size());
+    return {wide.begin(), wide.end()};
+  }
+};
+
+/// Rows of the file as documents of one flat stream.
+struct FlatBatch {
+  std::vector<std::int32_t> tokens, positions, targets;
+  std::vector<ops::AttentionSpan> spans;
+
+  FlatBatch(const std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& labels, std::int32_t rows) : tokens(ids) {
+    const auto length = static_cast<std::int32_t>(ids.size()) / rows;
+    for (std::int32_t r = 0; r < rows; ++r) {
+      spans.push_back({r * length, (r + 1) * length, r * length, (r + 1) * length});
+      for (std::int32_t i = 0; i < length; ++i) {
+        positions.push_back(i);
+        const std::int32_t next = i + 1 < length ? labels[static_cast<std::size_t>(r * length + i + 1)] : -1;
+        targets.push_back(next < 0 ? -1 : next);
+      }
+    }
+  }
+  BatchView view() const { return {tokens, positions, targets, spans}; }
+};
+
+double norm(std::span<const float> x) {
+  double sum = 0;
+  for (const float v : x) sum += double{v} * v;
+  return std::sqrt(sum);
+}
+
+/// |a - b| against the length of b: sums of K f32 products differ by a few K·eps in another order, and two blocks of K up to 80 pass
+/// that on; 1e-5 is about 100 eps.
+void expect_close(std::span<const float> a, std::span<const float> b, const std::string& what) {
+  ASSERT_EQ(a.size(), b.size()) << what;
+  const double scale = norm(b) / std::sqrt(static_cast<double>(b.size())) + 1e-12;
+  std::size_t worst = 0;
+  double worst_error = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double error = std::abs(double{a[i]} - b[i]) / scale;
+    if (!(error <= worst_error)) worst_error = error, worst = i;
+  }
+  EXPECT_LT(worst_error, 1e-5 * 10) << what << " worst at " << worst << ": " << a[worst] << " against " << b[worst];
+}
+
+TEST_P(Parity, Logits) {
+  const auto ids = ints("input_ids");
+  const auto rows = static_cast<std::int32_t>(expected.at("input_ids").shape[0]);
+  const FlatBatch batch(ids, ints("labels"), rows);
+  std::vector<std::int32_t> all(ids.size());
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
+  std::vector<float> logits;
+  model.logits(ctx, batch.view(), all, [&](std::size_t, const TensorView& chunk) {
+    const auto values = chunk.span<const float>();
+    logits.insert(logits.end(), values.begin(), values.end());
+  });
+  expect_close(logits, floats("logits"), "logits");
+}
+
+TEST_P(Parity, LossAndGradients) {
+  const auto rows = static_cast<std::int32_t>(expected.at("input_ids").shape[0]);
+  const FlatBatch batch(ints("input_ids"), ints("labels"), rows);
+  std::int64_t labelled = 0;
+  for (const auto t : batch.targets) labelled += t >= 0;
+  for (const Recompute recompute : {Recompute::None, Recompute::Block}) {
+    model.set_recompute(recompute);
+    std::vector<Tensor> storage;
+    BaseGradients gradients;
+    for (const TensorInfo& info : reader.table().all()) gradients.push_back(storage.emplace_back(DType::F32, info.shape, true));
+    const double sum = model.forward_backward(ctx, batch.view(), 1.0f / static_cast<float>(labelled), &gradients);
+    EXPECT_NEAR(sum / static_cast<double>(labelled), floats("loss")[0], 2e-6);
+    for (std::size_t i = 0; i < gradients.size(); ++i)
+      expect_close(gradients[i].span<const float>(), floats("grad." + reader.table()[i].hf_name), reader.table()[i].hf_name);
+  }
+}
+
+/// Generation with a cache gives the logits of the whole sequence, token by token and in chunks.
+TEST_P(Parity, CacheEqualsWholeSequence) {
+  const auto ids = ints("input_ids");
+  const auto rows = static_cast<std::size_t>(expected.at("input_ids").shape[0]);
+  const std::size_t length = ids.size() / rows, vocab = static_cast<std::size_t>(reader.arch().vocab_size);
+  for (const std::size_t chunk : {std::size_t{1}, std::size_t{5}}) {
+    KvCache cache(reader.arch(), DType::F32, static_cast<std::int64_t>(length));
+    std::vector<float> out(vocab);
+    for (std::size_t at = 0; at < length; at += chunk) {
+      const std::size_t n = std::min(chunk, length - at);
+      model.step(ctx, cache, std::span(ids).subspan(at, n), out);
+      expect_close(out, floats("logits").subspan((at + n - 1) * vocab, vocab), "logits at " + std::to_string(at + n - 1));
+    }
+    EXPECT_THROW(model.step(ctx, cache, std::span(ids).first(1), out), Unsupported);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Hf, Parity, testing::Values("llama_untied", "llama31_tied", "mistral_swa"), [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace temper::model
