@@ -1,0 +1,335 @@
+#include "ops/cpu/cpu_backend.h"
+
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include "ops/backend.h"
+#include "ops/cpu/attention.h"
+#include "ops/cpu/kernels.h"
+#include "ops/cpu/matmul.h"
+#include "ops/cpu/rows.h"
+#include "ops/cpu/tasks.h"
+
+namespace temper::ops {
+namespace cpu {
+namespace {
+
+const Kernels& kernels_for([[maybe_unused]] Isa isa) {
+#ifdef TEMPER_X86_KERNELS
+  if (isa >= Isa::Avx512Bf16) return avx512bf16_kernels();
+  if (isa == Isa::Avx512) return avx512_kernels();
+  if (isa == Isa::Avx2) return avx2_kernels();
+#endif
+  return generic_kernels();
+}
+
+std::byte* row_address(const TensorView& x, Index row) { return static_cast<std::byte*>(rows_of(x, row).data); }
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(Isa isa) : isa_(isa), kernels_(kernels_for(isa)) {}
+
+  void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c,
+              MatmulOptions options) const override {
+    cpu::matmul(ctx, isa_, kernels_, a, b, c, options);
+  }
+
+  void convert(const ExecContext&, const TensorView& in, const TensorView& out) const override {
+    for_rows(in.rows(), in.cols(), [&](Index begin, Index end) {
+      kernels_.convert(rows_of(in, begin), rows_of(out, begin), end - begin, in.cols());
+    });
+  }
+
+  void add(const ExecContext&, const TensorView& a, const TensorView& b, const TensorView& out) const override {
+    for_rows(a.rows(), a.cols(), [&](Index begin, Index end) {
+      kernels_.add(rows_of(a, begin), rows_of(b, begin), rows_of(out, begin), end - begin, a.cols());
+    });
+  }
+
+  void scale(const ExecContext&, const TensorView& x, float factor) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r) kernels_.scale(x.as<float>() + r * x.row_stride, x.cols(), factor);
+    });
+  }
+
+  void zero(const ExecContext&, const TensorView& x) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r) std::memset(row_address(x, r), 0, row_bytes(x));
+    });
+  }
+
+  void gather_rows(const ExecContext&, const TensorView& in, std::span<const std::int32_t> rows,
+                   const TensorView& out) const override {
+    for_rows(out.rows(), out.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r)
+        std::memcpy(row_address(out, r), row_address(in, rows[static_cast<std::size_t>(r)]), row_bytes(in));
+    });
+  }
+
+  void scatter_rows(const ExecContext&, const TensorView& in, std::span<const std::int32_t> rows,
+                    const TensorView& out) const override {
+    for_rows(in.rows(), in.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r)
+        std::memcpy(row_address(out, rows[static_cast<std::size_t>(r)]), row_address(in, r), row_bytes(in));
+    });
+  }
+
+  void embedding(const ExecContext&, const TensorView& table, std::span<const std::int32_t> tokens,
+                 const TensorView& out) const override {
+    for_rows(out.rows(), out.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r)
+        kernels_.convert(rows_of(table, tokens[static_cast<std::size_t>(r)]), rows_of(out, r), 1, out.cols());
+    });
+  }
+
+  /// Cut by columns, so that each element of the table meets its tokens in order whatever the number of threads.
+  void embedding_backward(const ExecContext&, const TensorView& dout, std::span<const std::int32_t> tokens,
+                          const TensorView& dtable) const override {
+    parallel_for(dout.cols(), 64, [&](Index begin, Index end) {
+      const TensorView from = dout.slice_cols(begin, end), to = dtable.slice_cols(begin, end);
+      for (Index t = 0; t < from.rows(); ++t) {
+        const Rows target = rows_of(to, tokens[static_cast<std::size_t>(t)]);
+        kernels_.add(target, rows_of(from, t), target, 1, end - begin);
+      }
+    });
+  }
+
+  void rmsnorm(const ExecContext&, const TensorView& x, const TensorView& weight, float eps, const TensorView& y,
+               const TensorView& rstd) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      kernels_.rmsnorm(rows_of(x, begin), weight.as<float>(), eps, rows_of(y, begin), rstd.as<float>() + begin, end - begin,
+                       x.cols());
+    });
+  }
+
+  void rmsnorm_backward(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& weight,
+                        const TensorView& rstd, const TensorView& dx, const TensorView* dweight) const override {
+    if (dweight) norm_weight_gradient(ctx, dy, x, rstd, *dweight);
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      kernels_.rmsnorm_backward(rows_of(dy, begin), rows_of(x, begin), weight.as<float>(), rstd.as<float>() + begin,
+                                rows_of(dx, begin), end - begin, x.cols());
+    });
+  }
+
+  void rope(const ExecContext&, const TensorView& x, std::int64_t head_dim, std::span<const std::int32_t> positions,
+            const TensorView& cos, const TensorView& sin, bool inverse) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      kernels_.rope(rows_of(x, begin), x.cols() / head_dim, head_dim, positions.data() + begin, rows_of(cos), rows_of(sin),
+                    inverse, end - begin);
+    });
+  }
+
+  void swiglu(const ExecContext&, const TensorView& gate, const TensorView& up, const TensorView& out) const override {
+    for_rows(gate.rows(), gate.cols(), [&](Index begin, Index end) {
+      kernels_.swiglu(rows_of(gate, begin), rows_of(up, begin), rows_of(out, begin), end - begin, gate.cols());
+    });
+  }
+
+  void swiglu_backward(const ExecContext&, const TensorView& gate, const TensorView& up, const TensorView& dout,
+                       const TensorView& dgate, const TensorView& dup) const override {
+    for_rows(gate.rows(), gate.cols(), [&](Index begin, Index end) {
+      kernels_.swiglu_backward(rows_of(gate, begin), rows_of(up, begin), rows_of(dout, begin), rows_of(dgate, begin),
+                               rows_of(dup, begin), end - begin, gate.cols());
+    });
+  }
+
+  void attention(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
+                 std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
+                 const TensorView* lse) const override {
+    cpu::attention(ctx, kernels_, q, k, v, spans, shape, out, lse);
+  }
+
+  void attention_backward(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
+                          std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
+                          const TensorView& lse, const TensorView& dout, const TensorView& dq, const TensorView& dk,
+                          const TensorView& dv) const override {
+    cpu::attention_backward(ctx, kernels_, q, k, v, spans, shape, {out, lse, dout, dq, dk, dv});
+  }
+
+  void cross_entropy(const ExecContext&, const TensorView& logits, std::span<const std::int32_t> targets, float grad_scale,
+                     std::span<float> nll, const TensorView* dlogits) const override {
+    for_rows(logits.rows(), logits.cols(), [&](Index begin, Index end) {
+      kernels_.cross_entropy(rows_of(logits, begin), targets.data() + begin, grad_scale, nll.data() + begin,
+                             dlogits ? rows_of(*dlogits, begin) : Rows{}, end - begin, logits.cols());
+    });
+  }
+
+  void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+                            std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
+                            const HeadGradients* gradients) const override;
+
+  void merge_lora(const ExecContext&, const TensorView& base, const LoraView& lora, const TensorView& out) const override {
+    for_rows(base.rows(), base.cols(), [&](Index begin, Index end) { merge(base, lora, out, begin, end); });
+  }
+
+  void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
+                        const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) const override;
+
+  void decode(const ExecContext&, const quant::EncodedView& encoded, const TensorView& out) const override {
+    for_rows(encoded.rows, encoded.cols, [&](Index begin, Index end) {
+      encoded.codec->decode_rows(encoded.row_range(begin, end), matrix(out).slice_rows(begin, end));
+    });
+  }
+
+  void adamw(const ExecContext&, const TensorView& param, const TensorView& grad, const TensorView& m, const TensorView& v,
+             const AdamW& options) const override {
+    const double step = static_cast<double>(options.step);
+    const AdamWFactors factors{.lr = options.lr,
+                               .beta1 = options.beta1,
+                               .beta2 = options.beta2,
+                               .eps = options.eps,
+                               .decay = 1.0f - options.lr * options.weight_decay,
+                               .correction1 = static_cast<float>(1.0 / (1.0 - std::pow(double{options.beta1}, step))),
+                               .correction2 = static_cast<float>(1.0 / (1.0 - std::pow(double{options.beta2}, step))),
+                               .grad_scale = options.grad_scale};
+    parallel_for(param.shape.numel(), 16384, [&](Index begin, Index end) {
+      kernels_.adamw(param.as<float>() + begin, grad.as<float>() + begin, m.as<float>() + begin, v.as<float>() + begin,
+                     end - begin, factors);
+    });
+  }
+
+  double sum_of_squares(const ExecContext& ctx, const TensorView& x) const override;
+
+ private:
+  static std::size_t row_bytes(const TensorView& x) { return static_cast<std::size_t>(x.cols()) * dtype_size(x.dtype); }
+
+  /// A rank-1 view as one row.
+  static TensorView matrix(TensorView x) {
+    x.shape = Shape{x.rows(), x.cols()};
+    return x;
+  }
+
+  void merge(const TensorView& base, const LoraView& lora, const TensorView& out, Index begin, Index end) const {
+    kernels_.merge_lora(rows_of(base, begin), lora.a.as<float>(), lora.a.row_stride,
+                        lora.b.as<float>() + begin * lora.b.row_stride, lora.b.row_stride, lora.a.rows(), lora.scale,
+                        rows_of(out, begin), end - begin, base.cols());
+  }
+
+  void norm_weight_gradient(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& rstd,
+                            const TensorView& dweight) const;
+
+  Isa isa_;
+  const Kernels& kernels_;
+};
+
+/// Blocks of 64 rows are summed each on its own, then in order.
+void CpuBackend::norm_weight_gradient(const ExecContext& ctx, const TensorView& dy, const TensorView& x,
+                                      const TensorView& rstd, const TensorView& dweight) const {
+  constexpr Index kBlock = 64;
+  const Index blocks = (x.rows() + kBlock - 1) / kBlock, cols = x.cols();
+  const ArenaScope scope(workspace(ctx, "rmsnorm_backward"));
+  float* partial = ctx.workspace->allocate(DType::F32, Shape{blocks, cols}).as<float>();
+  run_tasks(blocks, [&](Index block, int) {
+    const Index first = block * kBlock, count = std::min(kBlock, x.rows() - first);
+    float* mine = partial + block * cols;
+    std::memset(mine, 0, static_cast<std::size_t>(cols) * sizeof(float));
+    kernels_.rmsnorm_dweight(rows_of(dy, first), rows_of(x, first), rstd.as<float>() + first, mine, count, cols);
+  });
+  const Rows total = rows_of(dweight);
+  for (Index block = 0; block < blocks; ++block)
+    kernels_.add(total, Rows{partial + block * cols, cols, Elem::F32}, total, 1, cols);
+}
+
+/// Logits exist for a chunk of rows at a time: as many as 64 MiB hold, at most 256, a number that depends on V alone.
+void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+                                      std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
+                                      const HeadGradients* gradients) const {
+  const Index rows = hidden.rows(), vocab = head.rows();
+  const Index chunk = std::clamp<Index>((Index{64} << 20) / (vocab * 4), 16, 256);
+  const ArenaScope scope(workspace(ctx, "linear_cross_entropy"));
+  const TensorView all_logits = ctx.workspace->allocate(DType::F32, Shape{std::min(chunk, rows), vocab});
+  TensorView all_grads = all_logits;  // in place where the gradient has the same type
+  if (gradients && hidden.dtype != DType::F32) all_grads = ctx.workspace->allocate(hidden.dtype, all_logits.shape);
+  for (Index begin = 0; begin < rows; begin += chunk) {
+    const Index count = std::min(chunk, rows - begin);
+    const TensorView part = matrix(hidden).slice_rows(begin, begin + count);
+    const TensorView logits = all_logits.slice_rows(0, count), grads = all_grads.slice_rows(0, count);
+    matmul(ctx, part, head, logits, {.transpose_b = true});
+    cross_entropy(ctx, logits, targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)), grad_scale,
+                  nll.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+                  gradients ? &grads : nullptr);
+    if (!gradients) continue;
+    matmul(ctx, grads, head, matrix(gradients->dhidden).slice_rows(begin, begin + count), {});
+    if (gradients->dhead) matmul(ctx, grads, part, *gradients->dhead, {.transpose_a = true, .accumulate = true});
+  }
+}
+
+/// A tile of rows is merged, checked and encoded while it lies in the cache.
+void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
+                                  const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) const {
+  constexpr Index kTileElements = 64 * 1024;
+  const Index rows = base.rows(), cols = base.cols(), tile = std::clamp<Index>(kTileElements / cols, 1, rows);
+  const Index tiles = (rows + tile - 1) / tile, workers = task_workers(tiles);
+  const std::size_t row_bytes_encoded = codec.row_bytes(cols);
+  const ArenaScope scope(workspace(ctx, "merge_and_encode"));
+  Arena& arena = *ctx.workspace;
+  const TensorView merged_all = arena.allocate(storage, Shape{workers * tile, cols});
+  // Codecs take F32 or BF16: f16 storage is rounded first, then widened exactly.
+  const TensorView wide_all = storage == DType::F16 ? arena.allocate(DType::F32, Shape{workers * tile, cols}) : merged_all;
+  const TensorView earlier_all =
+      stats ? arena.allocate(DType::U8, Shape{workers * tile, static_cast<Index>(row_bytes_encoded)}) : TensorView();
+  std::mutex stats_mutex;
+  run_tasks(tiles, [&](Index task, int worker) {
+    const Index begin = task * tile, end = std::min(rows, begin + tile), count = end - begin;
+    const TensorView merged = merged_all.slice_rows(worker * tile, worker * tile + count);
+    const TensorView wide = wide_all.slice_rows(worker * tile, worker * tile + count);
+    const TensorView from = matrix(base).slice_rows(begin, end);
+    if (lora) {
+      const LoraView part{lora->a, matrix(lora->b).slice_rows(begin, end), lora->scale};
+      merge(from, part, merged, 0, count);
+    } else {
+      kernels_.convert(rows_of(from), rows_of(merged), count, cols);
+    }
+    if (!kernels_.all_finite(rows_of(merged), count, cols))
+      throw Diverged("rows {} to {} of a merged {} weight hold a NaN or an infinity; lower the learning rate", begin,
+                     end - 1, base.shape.str());
+    if (storage == DType::F16) kernels_.convert(rows_of(merged), rows_of(wide), count, cols);
+    const std::span<std::byte> out = encoded.subspan(static_cast<std::size_t>(begin) * row_bytes_encoded,
+                                                     static_cast<std::size_t>(count) * row_bytes_encoded);
+    if (!stats) return codec.encode_rows(wide, out);
+    std::byte* earlier = reinterpret_cast<std::byte*>(earlier_all.as<std::uint8_t>()) +
+                         static_cast<std::size_t>(worker * tile) * row_bytes_encoded;
+    std::memcpy(earlier, out.data(), out.size());
+    codec.encode_rows(wide, out);
+    const quant::CodeStats counted = codec.stats(out, {earlier, out.size()}, count, cols);
+    const std::lock_guard lock(stats_mutex);
+    stats->total += counted.total;
+    stats->changed += counted.changed;
+    stats->saturated += counted.saturated;
+  });
+}
+
+/// Blocks of 64 Ki elements of a row, summed in order.
+double CpuBackend::sum_of_squares(const ExecContext& ctx, const TensorView& x) const {
+  constexpr Index kBlock = 65536;
+  // Contiguous elements are one long row, so that the order depends on the size alone.
+  const Index rows = x.contiguous() ? 1 : x.rows(), cols = x.contiguous() ? x.shape.numel() : x.cols();
+  const Index per_row = (cols + kBlock - 1) / kBlock;
+  const ArenaScope scope(workspace(ctx, "sum_of_squares"));
+  double* partial = ctx.workspace->allocate(DType::F64, Shape{rows * per_row}).as<double>();
+  parallel_for(rows * per_row, 1, [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      const Index row = i / per_row, first = i % per_row * kBlock;
+      partial[i] = kernels_.sum_of_squares(x.as<float>() + row * x.row_stride + first, std::min(kBlock, cols - first));
+    }
+  });
+  double total = 0.0;
+  for (Index i = 0; i < rows * per_row; ++i) total += partial[i];
+  return total;
+}
+
+}  // namespace
+}  // namespace cpu
+
+const Backend& cpu_backend(Isa isa) {
+  if (isa > detected_isa()) throw Unsupported("this CPU has no {}: {} at most", isa_name(isa), isa_name(detected_isa()));
+  static const cpu::CpuBackend backends[] = {cpu::CpuBackend(Isa::Generic), cpu::CpuBackend(Isa::Avx2),
+                                             cpu::CpuBackend(Isa::Avx512), cpu::CpuBackend(Isa::Avx512Bf16),
+                                             cpu::CpuBackend(Isa::Amx)};
+  return backends[static_cast<std::size_t>(isa)];
+}
+
+const Backend& cpu_backend() { return cpu_backend(active_isa()); }
+
+}  // namespace temper::ops

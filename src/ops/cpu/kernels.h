@@ -1,0 +1,91 @@
+// The table of our own kernels, one instance per instruction set. The same sources are compiled once per level (room.cmake);
+// they see plain pointers only, so that no inline function of a library is compiled for an instruction set that this CPU may
+// lack.
+//
+// Kernels are serial over the range they are given; the backend cuts ranges among threads. Reductions run over 16 lanes in a
+// fixed order on every instruction set, so a row's result does not depend on how rows are cut.
+#pragma once
+
+#include <cstdint>
+
+namespace temper::ops::cpu {
+
+using Index = std::int64_t;
+
+enum class Elem { F32, BF16, F16 };
+
+/// A matrix of rows: `stride` elements apart.
+struct Rows {
+  void* data = nullptr;
+  Index stride = 0;
+  Elem type = Elem::F32;
+};
+
+struct AdamWFactors {
+  float lr, beta1, beta2, eps, decay;  ///< decay = 1 - lr · weight_decay
+  float correction1, correction2;      ///< 1/(1 - beta1^step), 1/(1 - beta2^step)
+  float grad_scale;
+};
+
+/// One span of attention seen from one (query head, key head): pointers to the first query and key row of the head.
+struct AttentionTask {
+  Rows q, k, v, out;
+  float* lse = nullptr;  ///< Of the first query, or null; lse_stride floats to the next query's.
+  Index lse_stride = 0;
+  Index queries = 0, keys = 0, head_dim = 0, window = 0;
+  float scale = 1.0f;
+};
+
+/// The backward pass of one (span, query head). dk, dv are f32, this query head's share, rows head_dim apart, and are
+/// written (=).
+struct AttentionGradTask {
+  AttentionTask forward;
+  Rows dout, dq;
+  float *dk = nullptr, *dv = nullptr;
+  float* scratch = nullptr;  ///< attention_grad_scratch(queries, head_dim) floats
+};
+
+struct Kernels {
+  void (*convert)(Rows in, Rows out, Index rows, Index cols);
+  /// out = alpha · in, or out += alpha · in (F32 out).
+  void (*scaled_copy)(const float* in, Index in_stride, Rows out, Index rows, Index cols, float alpha, bool accumulate);
+  void (*add)(Rows a, Rows b, Rows out, Index rows, Index cols);
+  void (*scale)(float* x, Index n, float factor);
+
+  void (*rmsnorm)(Rows x, const float* weight, float eps, Rows y, float* rstd, Index rows, Index cols);
+  void (*rmsnorm_backward)(Rows dy, Rows x, const float* weight, const float* rstd, Rows dx, Index rows, Index cols);
+  /// dweight [cols] += Σ over rows of dy · x · rstd.
+  void (*rmsnorm_dweight)(Rows dy, Rows x, const float* rstd, float* dweight, Index rows, Index cols);
+  void (*rope)(Rows x, Index heads, Index head_dim, const std::int32_t* positions, Rows cos, Rows sin, bool inverse,
+               Index rows);
+  void (*swiglu)(Rows gate, Rows up, Rows out, Index rows, Index cols);
+  void (*swiglu_backward)(Rows gate, Rows up, Rows dout, Rows dgate, Rows dup, Index rows, Index cols);
+
+  /// Queries one at a time, straight from the rows of k and v: for few queries.
+  void (*attention_rows)(const AttentionTask& task, Index query_begin, Index query_end);
+  void (*attention_backward)(const AttentionGradTask& task);
+  Index (*attention_grad_scratch)(Index queries, Index head_dim);
+
+  /// nll of rows of f32 logits; with dlogits.data, = (softmax - onehot) · grad_scale.
+  void (*cross_entropy)(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,
+                        Index cols);
+
+  /// out = round(base + scale · Σ_r b[n, r] · a[r, :]), rank ascending, no contraction.
+  void (*merge_lora)(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale,
+                     Rows out, Index rows, Index cols);
+  bool (*all_finite)(Rows x, Index rows, Index cols);
+
+  void (*adamw)(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f);
+  double (*sum_of_squares)(const float* x, Index n);
+
+  /// c [m, n] (= or +=) alpha · a [m, k] · bᵀ, b [n, k]: few rows of a, as in generation. Columns [begin, end) of c.
+  void (*few_rows_product)(Rows a, Rows b, Rows c, Index m, Index k, float alpha, bool accumulate, Index begin, Index end);
+};
+
+/// The table for each level; a level that was not compiled (another architecture) is the generic one.
+const Kernels& generic_kernels();
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+const Kernels& avx512bf16_kernels();
+
+}  // namespace temper::ops::cpu

@@ -1,0 +1,67 @@
+// Attention one query at a time, straight from the rows of k and v: what generation needs.
+#include "ops/cpu/kernels/local.h"
+#include "ops/cpu/kernels/simd.h"
+
+namespace temper::ops::cpu::TEMPER_KERNEL_NS {
+namespace {
+
+constexpr Index kMaxHeadDim = 512, kKeyTile = 64;
+
+template <typename T>
+TEMPER_INLINE float dot(const float* a, const T* b, Index n) {
+  Vec total(0.0f);
+  for_columns(n, [&](Index c, auto get, auto) { total = multiply_add(get(a + c), get(b + c), total); });
+  return sum(total);
+}
+
+/// Running softmax over tiles of keys: the largest score so far, Σ exp(score − largest), Σ exp(…) · v.
+template <typename T>
+void attend(const AttentionTask& t, Index query, Index first_key, Index end_key) {
+  const T* q = row_of<T>(t.q, query);
+  float query_row[kMaxHeadDim], total_row[kMaxHeadDim], scores[kKeyTile];
+  for_columns(t.head_dim, [&](Index c, auto get, auto put) {
+    put(query_row + c, get(q + c) * Vec(t.scale));
+    put(total_row + c, Vec(0.0f));
+  });
+  float largest = -__builtin_inff(), total = 0.0f;
+  for (Index begin = first_key; begin < end_key; begin += kKeyTile) {
+    const Index count = end_key - begin < kKeyTile ? end_key - begin : kKeyTile;
+    float top = largest;
+    for (Index j = 0; j < kKeyTile; ++j) {
+      scores[j] = j < count ? dot(query_row, row_of<T>(t.k, begin + j), t.head_dim) : -__builtin_inff();
+      top = scores[j] > top ? scores[j] : top;
+    }
+    float rescale[kLanes];
+    store(rescale, exp(Vec(largest - top)));
+    Vec sums(0.0f);
+    for (Index j = 0; j < kKeyTile; j += kLanes) {
+      const Vec p = exp(load(scores + j) - Vec(top));
+      store(scores + j, p);
+      sums = sums + p;
+    }
+    total = total * rescale[0] + sum(sums);
+    largest = top;
+    const Vec keep(rescale[0]);
+    for_columns(t.head_dim, [&](Index c, auto get, auto put) {
+      Vec acc = get(total_row + c) * keep;
+      for (Index j = 0; j < count; ++j) acc = multiply_add(Vec(scores[j]), get(row_of<T>(t.v, begin + j) + c), acc);
+      put(total_row + c, acc);
+    });
+  }
+  T* out = row_of<T>(t.out, query);
+  const Vec inverse(1.0f / total);
+  for_columns(t.head_dim, [&](Index c, auto get, auto put) { put(out + c, get(total_row + c) * inverse); });
+  if (t.lse) t.lse[query * t.lse_stride] = largest + __builtin_logf(total);
+}
+
+}  // namespace
+
+void attention_rows(const AttentionTask& t, Index query_begin, Index query_end) {
+  for (Index i = query_begin; i < query_end; ++i) {
+    const Index end = t.keys - t.queries + i + 1;
+    const Index first = t.window > 0 && end > t.window ? end - t.window : 0;
+    with_activation(t.q.type, [&](auto* tag) { attend<TEMPER_TYPE(tag)>(t, i, first, end); });
+  }
+}
+
+}  // namespace temper::ops::cpu::TEMPER_KERNEL_NS

@@ -1,0 +1,30 @@
+// The kernels of one instruction set, as the table needs them. See kernels.h for what each does.
+#pragma once
+
+#include "ops/cpu/kernels.h"
+
+namespace temper::ops::cpu::TEMPER_KERNEL_NS {
+
+void convert(Rows in, Rows out, Index rows, Index cols);
+void scaled_copy(const float* in, Index in_stride, Rows out, Index rows, Index cols, float alpha, bool accumulate);
+void add(Rows a, Rows b, Rows out, Index rows, Index cols);
+void scale(float* x, Index n, float factor);
+void rmsnorm(Rows x, const float* weight, float eps, Rows y, float* rstd, Index rows, Index cols);
+void rmsnorm_backward(Rows dy, Rows x, const float* weight, const float* rstd, Rows dx, Index rows, Index cols);
+void rmsnorm_dweight(Rows dy, Rows x, const float* rstd, float* dweight, Index rows, Index cols);
+void rope(Rows x, Index heads, Index head_dim, const std::int32_t* positions, Rows cos, Rows sin, bool inverse, Index rows);
+void swiglu(Rows gate, Rows up, Rows out, Index rows, Index cols);
+void swiglu_backward(Rows gate, Rows up, Rows dout, Rows dgate, Rows dup, Index rows, Index cols);
+void attention_rows(const AttentionTask& task, Index query_begin, Index query_end);
+void attention_backward(const AttentionGradTask& task);
+Index attention_grad_scratch(Index queries, Index head_dim);
+void cross_entropy(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,
+                   Index cols);
+void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale, Rows out,
+                Index rows, Index cols);
+bool all_finite(Rows x, Index rows, Index cols);
+void adamw(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f);
+double sum_of_squares(const float* x, Index n);
+void few_rows_product(Rows a, Rows b, Rows c, Index m, Index k, float alpha, bool accumulate, Index begin, Index end);
+
+}  // namespace temper::ops::cpu::TEMPER_KERNEL_NS

@@ -1,0 +1,34 @@
+#include "ops/cpu/kernels/local.h"
+
+#define TEMPER_JOIN_(a, b) a##b
+#define TEMPER_JOIN(a, b) TEMPER_JOIN_(a, b)
+
+namespace temper::ops::cpu {
+
+const Kernels& TEMPER_JOIN(TEMPER_KERNEL_NS, _kernels)() {
+  namespace k = TEMPER_KERNEL_NS;
+  static constexpr Kernels kTable = {
+      .convert = k::convert,
+      .scaled_copy = k::scaled_copy,
+      .add = k::add,
+      .scale = k::scale,
+      .rmsnorm = k::rmsnorm,
+      .rmsnorm_backward = k::rmsnorm_backward,
+      .rmsnorm_dweight = k::rmsnorm_dweight,
+      .rope = k::rope,
+      .swiglu = k::swiglu,
+      .swiglu_backward = k::swiglu_backward,
+      .attention_rows = k::attention_rows,
+      .attention_backward = k::attention_backward,
+      .attention_grad_scratch = k::attention_grad_scratch,
+      .cross_entropy = k::cross_entropy,
+      .merge_lora = k::merge_lora,
+      .all_finite = k::all_finite,
+      .adamw = k::adamw,
+      .sum_of_squares = k::sum_of_squares,
+      .few_rows_product = k::few_rows_product,
+  };
+  return kTable;
+}
+
+}  // namespace temper::ops::cpu

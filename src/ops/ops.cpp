@@ -1,0 +1,376 @@
+#include "ops/ops.h"
+
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+#include <string>
+
+#include "ops/backend.h"
+
+namespace temper::ops {
+namespace {
+
+struct Named {
+  const char* name = nullptr;
+  const TensorView* view = nullptr;
+};
+
+std::string describe(std::span<const Named> tensors) {
+  std::string text;
+  for (const Named& t : tensors) {
+    if (!text.empty()) text += ", ";
+    text += fmt::format("{} {} {} stride {}", t.name, dtype_name(t.view->dtype), t.view->shape.str(), t.view->row_stride);
+  }
+  return text;
+}
+
+/// One op's checks: every failure names the op, what was expected and all its tensors.
+class Checker {
+ public:
+  Checker(const char* op, const ExecContext& ctx, std::initializer_list<Named> tensors) : op_(op), count_(tensors.size()) {
+    std::copy(tensors.begin(), tensors.end(), tensors_.begin());
+    if (!ctx.backend) throw LogicError("{}: the context has no backend", op);
+    for (const Named& t : tensors) {
+      require(t.view->shape.rank() == 1 || t.view->shape.rank() == 2, "rank 1 or 2");
+      require(t.view->rows() <= 1 || t.view->row_stride >= t.view->cols(), "row strides of at least the columns");
+      require(t.view->data || t.view->shape.numel() == 0, "data behind every tensor");
+      require(t.view->device == Device::Cpu, "tensors on the CPU");
+    }
+  }
+
+  void require(bool ok, const char* expected) const {
+    if (!ok) throw LogicError("{}: expected {}; found {}", op_, expected, describe(tensors()));
+  }
+  void same_shape(const TensorView& a, const TensorView& b) const {
+    require(a.rows() == b.rows() && a.cols() == b.cols(), "tensors of one shape");
+  }
+  void shape(const TensorView& a, std::int64_t rows, std::int64_t cols, const char* expected) const {
+    require(a.rows() == rows && a.cols() == cols, expected);
+  }
+  void f32(std::initializer_list<const TensorView*> views) const {
+    for (const TensorView* v : views) dtype(v->dtype == DType::F32, "F32");
+  }
+  void dtype(bool ok, const char* expected) const {
+    if (!ok) throw Unsupported("{}: expected dtype {}; found {}", op_, expected, describe(tensors()));
+  }
+  /// T: F32 or BF16.
+  void activation(const TensorView& a) const { dtype(a.dtype == DType::F32 || a.dtype == DType::BF16, "F32 or BF16"); }
+  void storage(const TensorView& a) const {
+    dtype(a.dtype == DType::F32 || a.dtype == DType::BF16 || a.dtype == DType::F16, "F32, BF16 or F16");
+  }
+  void indices(std::span<const std::int32_t> values, std::int64_t limit, const char* what) const {
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (values[i] < 0 || values[i] >= limit)
+        throw LogicError("{}: {} {} at {} is outside of [0, {})", op_, what, values[i], i, limit);
+  }
+
+ private:
+  const char* op_;
+  std::span<const Named> tensors() const { return {tensors_.data(), count_}; }
+  std::array<Named, 10> tensors_;  // no allocation: every op is checked on every call
+  std::size_t count_;
+};
+
+bool is_empty(const TensorView& a) { return a.shape.numel() == 0; }
+
+std::int64_t length(std::span<const std::int32_t> s) { return static_cast<std::int64_t>(s.size()); }
+
+void check_lora(const Checker& check, const TensorView& base, const LoraView& lora) {
+  check.f32({&lora.a, &lora.b});
+  check.require(lora.a.cols() == base.cols() && lora.b.rows() == base.rows() && lora.a.rows() == lora.b.cols(),
+                "a [r, K] and b [N, r] for a base [N, K]");
+}
+
+void check_attention(const Checker& check, const TensorView& q, const TensorView& k, const TensorView& v,
+                     std::span<const AttentionSpan> spans, const AttentionShape& shape) {
+  check.activation(q);
+  check.dtype(k.dtype == q.dtype && v.dtype == q.dtype, "the same for q, k and v");
+  check.require(shape.heads > 0 && shape.kv_heads > 0 && shape.head_dim > 0 && shape.heads % shape.kv_heads == 0,
+                "heads to be a multiple of kv_heads");
+  check.require(q.cols() == shape.heads * shape.head_dim, "q [Tq, heads·head_dim]");
+  check.require(k.cols() == shape.kv_heads * shape.head_dim, "k [Tk, kv_heads·head_dim]");
+  check.same_shape(k, v);
+  check.require(shape.window >= 0, "a window of 0 or more");
+  std::int64_t end = 0;
+  for (const AttentionSpan& s : spans) {
+    const bool inside = s.query_begin >= end && s.query_end >= s.query_begin && s.query_end <= q.rows() &&
+                        s.key_begin >= 0 && s.key_end >= s.key_begin && s.key_end <= k.rows();
+    if (!inside || s.key_end - s.key_begin < s.query_end - s.query_begin)
+      throw LogicError(
+          "attention: span with queries [{}, {}) and keys [{}, {}) does not fit {} queries and {} keys, or overlaps",
+          s.query_begin, s.query_end, s.key_begin, s.key_end, q.rows(), k.rows());
+    end = s.query_end;
+  }
+}
+
+}  // namespace
+
+void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c, MatmulOptions options) {
+  const Checker check("matmul", ctx, {{"a", &a}, {"b", &b}, {"c", &c}});
+  check.activation(a);
+  check.dtype(b.dtype == a.dtype, "the same for a and b");
+  check.dtype(c.dtype == DType::F32 || c.dtype == a.dtype, "F32 or that of the operands for c");
+  check.dtype(!options.accumulate || c.dtype == DType::F32, "F32 for an accumulated c");
+  const std::int64_t m = options.transpose_a ? a.cols() : a.rows(), ka = options.transpose_a ? a.rows() : a.cols();
+  const std::int64_t n = options.transpose_b ? b.rows() : b.cols(), kb = options.transpose_b ? b.cols() : b.rows();
+  check.require(ka == kb && c.rows() == m && c.cols() == n, "op(a) [M, K], op(b) [K, N], c [M, N]");
+  if (m == 0 || n == 0) return;
+  if (ka == 0) {
+    if (!options.accumulate) ctx.backend->zero(ctx, c);
+    return;
+  }
+  ctx.backend->matmul(ctx, a, b, c, options);
+}
+
+void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) {
+  const Checker check("convert", ctx, {{"in", &in}, {"out", &out}});
+  check.storage(in);
+  check.storage(out);
+  check.same_shape(in, out);
+  if (!is_empty(in)) ctx.backend->convert(ctx, in, out);
+}
+
+void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out) {
+  const Checker check("add", ctx, {{"a", &a}, {"b", &b}, {"out", &out}});
+  check.f32({&a, &out});
+  check.activation(b);
+  check.same_shape(a, b);
+  check.same_shape(a, out);
+  if (!is_empty(a)) ctx.backend->add(ctx, a, b, out);
+}
+
+void scale(const ExecContext& ctx, const TensorView& x, float factor) {
+  const Checker check("scale", ctx, {{"x", &x}});
+  check.f32({&x});
+  if (!is_empty(x)) ctx.backend->scale(ctx, x, factor);
+}
+
+void zero(const ExecContext& ctx, const TensorView& x) {
+  const Checker check("zero", ctx, {{"x", &x}});
+  if (!is_empty(x)) ctx.backend->zero(ctx, x);
+}
+
+void gather_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows, const TensorView& out) {
+  const Checker check("gather_rows", ctx, {{"in", &in}, {"out", &out}});
+  check.dtype(in.dtype == out.dtype, "the same for in and out");
+  check.shape(out, is_empty(out) ? 0 : length(rows), in.cols(), "one row of out per index, and the columns of in");
+  check.indices(rows, in.rows(), "row");
+  if (!is_empty(out)) ctx.backend->gather_rows(ctx, in, rows, out);
+}
+
+void scatter_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows, const TensorView& out) {
+  const Checker check("scatter_rows", ctx, {{"in", &in}, {"out", &out}});
+  check.dtype(in.dtype == out.dtype, "the same for in and out");
+  check.shape(in, is_empty(in) ? 0 : length(rows), out.cols(), "one row of in per index, and the columns of out");
+  check.indices(rows, out.rows(), "row");
+  if (!is_empty(in)) ctx.backend->scatter_rows(ctx, in, rows, out);
+}
+
+void embedding(const ExecContext& ctx, const TensorView& table, std::span<const std::int32_t> tokens,
+               const TensorView& out) {
+  const Checker check("embedding", ctx, {{"table", &table}, {"out", &out}});
+  check.storage(table);
+  check.f32({&out});
+  check.shape(out, is_empty(out) ? 0 : length(tokens), table.cols(), "out [tokens, H]");
+  check.indices(tokens, table.rows(), "token");
+  if (!is_empty(out)) ctx.backend->embedding(ctx, table, tokens, out);
+}
+
+void embedding_backward(const ExecContext& ctx, const TensorView& dout, std::span<const std::int32_t> tokens,
+                        const TensorView& dtable) {
+  const Checker check("embedding_backward", ctx, {{"dout", &dout}, {"dtable", &dtable}});
+  check.f32({&dout, &dtable});
+  check.shape(dout, is_empty(dout) ? 0 : length(tokens), dtable.cols(), "dout [tokens, H]");
+  check.indices(tokens, dtable.rows(), "token");
+  if (!is_empty(dout)) ctx.backend->embedding_backward(ctx, dout, tokens, dtable);
+}
+
+void rmsnorm(const ExecContext& ctx, const TensorView& x, const TensorView& weight, float eps, const TensorView& y,
+             const TensorView& rstd) {
+  const Checker check("rmsnorm", ctx, {{"x", &x}, {"weight", &weight}, {"y", &y}, {"rstd", &rstd}});
+  check.f32({&x, &weight, &rstd});
+  check.activation(y);
+  check.same_shape(x, y);
+  check.require(weight.shape.numel() == x.cols() && rstd.shape.numel() == x.rows(), "weight [H] and rstd [rows]");
+  check.require(weight.contiguous() && rstd.contiguous(), "contiguous weight and rstd");
+  if (!is_empty(x)) ctx.backend->rmsnorm(ctx, x, weight, eps, y, rstd);
+}
+
+void rmsnorm_backward(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& weight,
+                      const TensorView& rstd, const TensorView& dx, const TensorView* dweight) {
+  const Checker check("rmsnorm_backward", ctx, {{"dy", &dy}, {"x", &x}, {"weight", &weight}, {"rstd", &rstd}, {"dx", &dx}});
+  check.f32({&dy, &x, &weight, &rstd, &dx});
+  check.same_shape(x, dy);
+  check.same_shape(x, dx);
+  check.require(weight.shape.numel() == x.cols() && rstd.shape.numel() == x.rows(), "weight [H] and rstd [rows]");
+  check.require(weight.contiguous() && rstd.contiguous(), "contiguous weight and rstd");
+  if (dweight) {
+    check.f32({dweight});
+    check.require(dweight->shape.numel() == x.cols() && dweight->contiguous(), "a contiguous dweight [H]");
+  }
+  if (!is_empty(x)) ctx.backend->rmsnorm_backward(ctx, dy, x, weight, rstd, dx, dweight);
+}
+
+void rope(const ExecContext& ctx, const TensorView& x, std::int64_t head_dim, std::span<const std::int32_t> positions,
+          const TensorView& cos, const TensorView& sin, bool inverse) {
+  const Checker check("rope", ctx, {{"x", &x}, {"cos", &cos}, {"sin", &sin}});
+  check.activation(x);
+  check.f32({&cos, &sin});
+  check.require(head_dim > 0 && head_dim % 2 == 0 && x.cols() % head_dim == 0,
+                "x [T, heads·head_dim] with an even head_dim");
+  check.require(cos.cols() == head_dim / 2, "cos [positions, head_dim/2]");
+  check.same_shape(cos, sin);
+  check.require(is_empty(x) || x.rows() == length(positions), "one position per row of x");
+  check.indices(positions, cos.rows(), "position");
+  if (!is_empty(x)) ctx.backend->rope(ctx, x, head_dim, positions, cos, sin, inverse);
+}
+
+void swiglu(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& out) {
+  const Checker check("swiglu", ctx, {{"gate", &gate}, {"up", &up}, {"out", &out}});
+  check.activation(gate);
+  check.dtype(up.dtype == gate.dtype && out.dtype == gate.dtype, "the same for all");
+  check.same_shape(gate, up);
+  check.same_shape(gate, out);
+  if (!is_empty(gate)) ctx.backend->swiglu(ctx, gate, up, out);
+}
+
+void swiglu_backward(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& dout,
+                     const TensorView& dgate, const TensorView& dup) {
+  const Checker check("swiglu_backward", ctx,
+                      {{"gate", &gate}, {"up", &up}, {"dout", &dout}, {"dgate", &dgate}, {"dup", &dup}});
+  check.activation(gate);
+  for (const TensorView* t : {&up, &dout, &dgate, &dup}) {
+    check.dtype(t->dtype == gate.dtype, "the same for all");
+    check.same_shape(gate, *t);
+  }
+  if (!is_empty(gate)) ctx.backend->swiglu_backward(ctx, gate, up, dout, dgate, dup);
+}
+
+void attention(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
+               std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
+               const TensorView* lse) {
+  const Checker check("attention", ctx, {{"q", &q}, {"k", &k}, {"v", &v}, {"out", &out}});
+  check_attention(check, q, k, v, spans, shape);
+  check.dtype(out.dtype == q.dtype, "that of q for out");
+  check.same_shape(q, out);
+  if (lse) {
+    check.f32({lse});
+    check.shape(*lse, q.rows(), shape.heads, "lse [Tq, heads]");
+  }
+  if (!is_empty(q)) ctx.backend->attention(ctx, q, k, v, spans, shape, out, lse);
+}
+
+void attention_backward(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
+                        std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
+                        const TensorView& lse, const TensorView& dout, const TensorView& dq, const TensorView& dk,
+                        const TensorView& dv) {
+  const Checker check("attention_backward", ctx,
+                      {{"q", &q},
+                       {"k", &k},
+                       {"v", &v},
+                       {"out", &out},
+                       {"lse", &lse},
+                       {"dout", &dout},
+                       {"dq", &dq},
+                       {"dk", &dk},
+                       {"dv", &dv}});
+  check_attention(check, q, k, v, spans, shape);
+  for (const TensorView* t : {&out, &dout, &dq, &dk, &dv}) check.dtype(t->dtype == q.dtype, "the same for all but lse");
+  for (const TensorView* t : {&out, &dout, &dq}) check.same_shape(q, *t);
+  for (const TensorView* t : {&dk, &dv}) check.same_shape(k, *t);
+  for (std::size_t i = 1; i < spans.size(); ++i)
+    if (spans[i].key_begin < spans[i - 1].key_end)
+      throw LogicError("attention_backward: keys from {} on belong to two spans", spans[i].key_begin);
+  check.f32({&lse});
+  check.shape(lse, q.rows(), shape.heads, "lse [Tq, heads]");
+  if (!is_empty(q)) ctx.backend->attention_backward(ctx, q, k, v, spans, shape, out, lse, dout, dq, dk, dv);
+}
+
+void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<const std::int32_t> targets, float grad_scale,
+                   std::span<float> nll, const TensorView* dlogits) {
+  const Checker check("cross_entropy", ctx, {{"logits", &logits}});
+  check.f32({&logits});
+  check.require(is_empty(logits) || (logits.rows() == length(targets) && nll.size() == targets.size()),
+                "one target and nll per row");
+  check.indices(targets, logits.cols(), "target");
+  if (dlogits) {
+    check.activation(*dlogits);
+    check.same_shape(logits, *dlogits);
+  }
+  if (!is_empty(logits)) ctx.backend->cross_entropy(ctx, logits, targets, grad_scale, nll, dlogits);
+}
+
+void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+                          std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
+                          const HeadGradients* gradients) {
+  const Checker check("linear_cross_entropy", ctx, {{"hidden", &hidden}, {"head", &head}});
+  check.activation(hidden);
+  check.dtype(head.dtype == hidden.dtype, "the same for hidden and head");
+  check.require(head.cols() == hidden.cols(), "hidden [n, H] and head [V, H]");
+  check.require(is_empty(hidden) || (hidden.rows() == length(targets) && nll.size() == targets.size()),
+                "one target and nll per row");
+  check.indices(targets, head.rows(), "target");
+  if (gradients) {
+    check.f32({&gradients->dhidden});
+    check.same_shape(gradients->dhidden, hidden);
+    if (gradients->dhead) {
+      check.f32({gradients->dhead});
+      check.same_shape(*gradients->dhead, head);
+    }
+  }
+  if (!is_empty(hidden)) ctx.backend->linear_cross_entropy(ctx, hidden, head, targets, grad_scale, nll, gradients);
+}
+
+void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora, const TensorView& out) {
+  const Checker check("merge_lora", ctx, {{"base", &base}, {"a", &lora.a}, {"b", &lora.b}, {"out", &out}});
+  check.storage(base);
+  check.storage(out);
+  check.same_shape(base, out);
+  check_lora(check, base, lora);
+  if (!is_empty(base)) ctx.backend->merge_lora(ctx, base, lora, out);
+}
+
+void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
+                      const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) {
+  const Checker check("merge_and_encode", ctx, {{"base", &base}});
+  check.storage(base);
+  if (storage != DType::F32 && storage != DType::BF16 && storage != DType::F16)
+    throw Unsupported("merge_and_encode: expected storage F32, BF16 or F16, found {}", dtype_name(storage));
+  if (lora) check_lora(check, base, *lora);
+  if (!codec.encodes() || !codec.fits(base.cols()))
+    throw LogicError("merge_and_encode: format {} cannot encode rows of {} values", codec.name(), base.cols());
+  const std::size_t bytes = static_cast<std::size_t>(base.rows()) * codec.row_bytes(base.cols());
+  if (encoded.size() != bytes)
+    throw LogicError("merge_and_encode: expected {} encoded bytes, found {}", bytes, encoded.size());
+  if (!is_empty(base)) ctx.backend->merge_and_encode(ctx, base, lora, storage, codec, encoded, stats);
+}
+
+void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out) {
+  const Checker check("decode", ctx, {{"out", &out}});
+  check.activation(out);
+  check.require(encoded.codec != nullptr, "a codec");
+  check.shape(out, encoded.rows, encoded.cols, "the shape of the encoded matrix");
+  if (is_empty(out)) return;
+  const std::size_t bytes = static_cast<std::size_t>(encoded.rows) * encoded.codec->row_bytes(encoded.cols);
+  if (encoded.bytes.size() != bytes)
+    throw LogicError("decode: expected {} encoded bytes, found {}", bytes, encoded.bytes.size());
+  ctx.backend->decode(ctx, encoded, out);
+}
+
+void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const TensorView& m, const TensorView& v,
+           const AdamW& options) {
+  const Checker check("adamw", ctx, {{"param", &param}, {"grad", &grad}, {"m", &m}, {"v", &v}});
+  check.f32({&param, &grad, &m, &v});
+  for (const TensorView* t : {&grad, &m, &v}) check.require(t->shape.numel() == param.shape.numel(), "tensors of one size");
+  for (const TensorView* t : {&param, &grad, &m, &v}) check.require(t->contiguous(), "contiguous tensors");
+  check.require(options.step >= 1, "steps counted from 1");
+  if (!is_empty(param)) ctx.backend->adamw(ctx, param, grad, m, v, options);
+}
+
+double sum_of_squares(const ExecContext& ctx, const TensorView& x) {
+  const Checker check("sum_of_squares", ctx, {{"x", &x}});
+  check.f32({&x});
+  return is_empty(x) ? 0.0 : ctx.backend->sum_of_squares(ctx, x);
+}
+
+}  // namespace temper::ops
