@@ -32,7 +32,8 @@ struct CheckpointState {
   double last_loss = 0;          ///< Of step `step`, nats per labelled token.
   CodeShares shares;             ///< Of the codes that the next step uses.
   std::string codes_checksum;    ///< Of those codes; empty without.
-  std::string base_fingerprint;  ///< Of the base model; see base_fingerprint in loop.h.
+  std::string base_fingerprint;  ///< Of the base model; see fingerprint.h.
+  std::string data_fingerprint;  ///< Of the training rows.
   std::string compute;           ///< Dtype of the products' operands.
   std::string recipe_yaml;
   files::Json metrics = files::Json::object();         ///< Held-out figures so far.

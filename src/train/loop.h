@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "eval/run_info.h"
-#include "model/checkpoint_reader.h"
 #include "recipe/recipe.h"
 #include "tensor/exec_context.h"
 #include "text/dataset.h"
@@ -80,9 +79,5 @@ TrainResult train(const ExecContext& ctx, const recipe::Recipe& recipe, const Ho
 
 /// The same on rows that are already token ids; recipe.data's paths and format are not read.
 TrainResult train(const ExecContext& ctx, const recipe::Recipe& recipe, const TrainData& data, const Hooks& hooks = {});
-
-/// XXH3-64 (hex) of every tensor's name, shape, format and first and last bytes: tells one base model from another without
-/// reading all of it.
-std::string base_fingerprint(const model::CheckpointReader& reader);
 
 }  // namespace temper::train

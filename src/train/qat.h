@@ -37,9 +37,10 @@ class QatController {
   void restore(const CodeShares& shares) { shares_ = shares; }
   /// XXH3-64 of the codes of the prepared step, as eval::codes_checksum; empty where it uses none.
   std::string checksum() const;
-  const model::EncodedWeights* encoded() const { return encoded_.get(); }
 
  private:
+  void encode(const ExecContext& ctx);
+
   model::Adapters& adapters_;
   std::int64_t start_step_;
   std::unique_ptr<model::EncodedWeights> encoded_;

@@ -1,0 +1,34 @@
+// XXH3-64 as checkpoints and fingerprints use it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace temper::train {
+
+/// XXH3-64 over parts that arrive one after another, as 16 hexadecimal digits.
+class Checksum {
+ public:
+  Checksum();
+  ~Checksum();
+  Checksum(const Checksum&) = delete;
+  Checksum& operator=(const Checksum&) = delete;
+
+  void add(std::span<const std::byte> bytes);
+  void add(std::string_view text) { add(std::as_bytes(std::span(text.data(), text.size()))); }
+  std::string hex() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+std::string checksum_of(std::span<const std::byte> bytes);
+inline std::string checksum_of(std::string_view text) {
+  return checksum_of(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+}  // namespace temper::train

@@ -1,0 +1,44 @@
+#include "train/fingerprint.h"
+
+#include <algorithm>
+#include <span>
+
+#include "train/checksum.h"
+
+namespace temper::train {
+namespace {
+
+constexpr std::size_t kProbe = 4096;  // bytes looked at, at each end of a tensor
+
+std::span<const std::byte> bytes_of(const model::StoredTensor& tensor) {
+  if (tensor.plain) return {static_cast<const std::byte*>(tensor.plain.data), tensor.plain.bytes()};
+  return tensor.encoded.bytes;
+}
+
+}  // namespace
+
+std::string base_fingerprint(const model::CheckpointReader& reader) {
+  Checksum checksum;
+  for (std::size_t i = 0; i < reader.table().size(); ++i) {
+    const model::StoredTensor tensor = reader.stored(i);
+    const model::TensorInfo& info = reader.table()[i];
+    checksum.add(fmt::format("{} {} {}\n", info.hf_name, info.shape.str(), tensor.format));
+    const std::span<const std::byte> bytes = bytes_of(tensor);
+    const std::size_t probe = std::min(kProbe, bytes.size());
+    checksum.add(bytes.first(probe));
+    checksum.add(bytes.last(probe));
+  }
+  return checksum.hex();
+}
+
+std::string data_fingerprint(const std::vector<text::Sample>& samples) {
+  Checksum checksum;
+  for (const text::Sample& sample : samples) {
+    checksum.add(fmt::format("{}\n", sample.ids.size()));
+    checksum.add(std::as_bytes(std::span(sample.ids)));
+    checksum.add(std::as_bytes(std::span(sample.labelled)));
+  }
+  return checksum.hex();
+}
+
+}  // namespace temper::train

@@ -1,0 +1,308 @@
+#include "train/session.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "base/atomic_file.h"
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "eval/score.h"
+#include "model/peft.h"
+#include "ops/ops.h"
+#include "train/fingerprint.h"
+
+namespace temper::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+model::LoraConfig lora_config(const recipe::Recipe& recipe) {
+  const recipe::LoraOptions& lora = recipe.lora;
+  if (lora.r < 1) throw BadRecipe("lora.r: expected at least 1, found {}: only adapters are trained", lora.r);
+  if (lora.dropout > 0)
+    throw Unsupported("lora.dropout ({}): adapters are trained without dropout here; set it to 0", lora.dropout);
+  return {lora.r, lora.alpha, lora.rslora, lora.target_modules};
+}
+
+text::PackOptions pack_options(const recipe::Recipe& recipe) {
+  text::PackOptions options;
+  options.seq_len = recipe.data.seq_len;
+  options.packing = recipe.data.packing != recipe::Packing::None;
+  options.mode = recipe.data.packing == recipe::Packing::Stream ? text::PackMode::Stream : text::PackMode::Documents;
+  options.shuffle = recipe.data.shuffle;
+  options.seed = static_cast<std::uint64_t>(recipe.train.seed);
+  return options;
+}
+
+/// Length of the run; epochs are counted in sequences, and the last step of a run is as large as the others.
+std::int64_t total_steps(const recipe::Recipe& recipe, const text::Packer& packer) {
+  const recipe::TrainOptions& train = recipe.train;
+  std::int64_t steps = train.steps;
+  if (steps == 0)
+    steps = static_cast<std::int64_t>(
+        std::ceil(train.epochs * static_cast<double>(packer.size()) / static_cast<double>(train.batch_size)));
+  if (steps < 1) throw BadRecipe("train.epochs ({}) gives no step; give train.steps", train.epochs);
+  if (recipe.quant.scheme != "none" && recipe.quant.start_step >= steps)
+    throw BadRecipe("quant.start_step ({}) is not below the run's {} steps: quantization-aware training would never begin",
+                    recipe.quant.start_step, steps);
+  return steps;
+}
+
+const quant::Scheme* scheme_of(const recipe::Recipe& recipe) {
+  return recipe.quant.scheme == "none" ? nullptr : &quant::scheme(recipe.quant.scheme);
+}
+
+model::Recompute recompute_of(const recipe::Recipe& recipe) {
+  return recipe.train.recompute == recipe::Recompute::Block ? model::Recompute::Block : model::Recompute::None;
+}
+
+/// "gradient of lora_B of model.layers.3.mlp.up_proj.weight": the first one that is not finite.
+std::string first_non_finite(const model::Adapters& adapters, const model::TensorTable& table) {
+  for (const model::Adapters::Entry& entry : adapters.entries())
+    for (const auto& [name, gradient] : {std::pair{"lora_A", entry.grad_a}, std::pair{"lora_B", entry.grad_b}})
+      for (const float x : gradient.span<float>())
+        if (!std::isfinite(x)) return fmt::format("gradient of {} of {} ({})", name, table[entry.tensor].hf_name, x);
+  return "gradient";
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+files::Json to_json(const std::vector<HeldOut>& measured) {
+  files::Json list = files::Json::array();
+  for (const HeldOut& m : measured)
+    list.push_back({{"step", m.step}, {"nll", m.nll}, {"tokens", m.tokens}, {"rows", m.rows}});
+  return {{"held_out", list}};
+}
+
+std::vector<HeldOut> held_out_from(const files::Json& metrics, const std::string& origin) {
+  std::vector<HeldOut> measured;
+  for (const files::Json& m : files::require_array(metrics, "held_out", origin))
+    measured.push_back({files::require_int(m, "step", origin), files::require_number(m, "nll", origin),
+                        files::require_int(m, "tokens", origin), files::require_int(m, "rows", origin)});
+  return measured;
+}
+
+}  // namespace
+
+Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const TrainData& data, const Hooks& hooks,
+                 const std::optional<LoadedCheckpoint>& loaded)
+    : ctx_(ctx),
+      recipe_(recipe),
+      data_(data),
+      hooks_(hooks),
+      run_(recipe.out),
+      reader_(model::CheckpointReader::open(recipe.model.path)),
+      base_(reader_, ctx.compute),
+      adapters_(reader_.table(), lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed)),
+      packer_(data.train, pack_options(recipe)),
+      steps_(total_steps(recipe, packer_)),
+      qat_(ctx, base_, adapters_, reader_.arch(), scheme_of(recipe), recipe.quant.start_step, recompute_of(recipe)),
+      optimizer_(recipe.optim, recipe.train.max_grad_norm, adapters_.parameters()),
+      schedule_(recipe.optim, steps_),
+      store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
+      base_fingerprint_(base_fingerprint(reader_)),
+      data_fingerprint_(data_fingerprint(data.train)) {
+  if (loaded) restore(loaded->state);
+  describe();
+}
+
+void Session::restore(const CheckpointState& state) {
+  const auto require_same = [](std::string_view what, const std::string& then, const std::string& now,
+                               std::string_view advice) {
+    if (then != now) throw BadRecipe("resume: {} differs: the run has {}, found {}; {}", what, then, now, advice);
+  };
+  require_same("the base model", state.base_fingerprint, base_fingerprint_, "give the model that the run was started from");
+  require_same("the training data", state.data_fingerprint, data_fingerprint_,
+               "give the rows that the run was started with");
+  require_same("the operands' dtype", state.compute, std::string(dtype_name(ctx_.compute)),
+               "set runtime.compute to the former");
+  const TensorView parameters = adapters_.parameters();
+  if (state.parameters.shape.numel() != parameters.shape.numel())
+    throw BadFile("{}: expected {} adapter parameters, found {}", run_.string(), parameters.shape.numel(),
+                  state.parameters.shape.numel());
+  if (state.step > steps_)
+    throw BadRecipe("resume: {} steps are done, more than the {} asked for; give more with train.steps", state.step, steps_);
+  std::memcpy(parameters.data, state.parameters.data, parameters.bytes());
+  optimizer_.restore(state.step, state.first_moment, state.second_moment);
+  packer_.restore(state.cursor);
+  done_ = saved_ = state.step;
+  tokens_ = state.tokens;
+  seconds_ = state.seconds;
+  last_loss_ = state.last_loss;
+  held_out_ = held_out_from(state.metrics, run_.string());
+  qat_.prepare(ctx_, done_);
+  if (const std::string now = qat_.checksum(); now != state.codes_checksum)
+    throw BadFile(
+        "{}: the codes of step {} come out otherwise (checksum {}, now {}): this build or machine rounds differently",
+        run_.string(), state.step, state.codes_checksum, now);
+  qat_.restore(state.shares);
+}
+
+void Session::describe() const {
+  log_info("model: {}, {:.1f} M weights", reader_.description(), static_cast<double>(reader_.weight_count()) * 1e-6);
+  log_info("adapters: rank {}, {:.2f} M parameters; scheme {}", recipe_.lora.r,
+           static_cast<double>(adapters_.parameters().shape.numel()) * 1e-6, recipe_.quant.scheme);
+  log_info("machine: {}, products of {} operands, {} threads", isa_name(active_isa()), dtype_name(ctx_.compute),
+           num_threads());
+  log_info("{}", packer_.report().text());
+  log_info("steps: {} of {} sequences, {} done", steps_, recipe_.train.batch_size, done_);
+}
+
+TrainResult Session::run() {
+  fs::create_directories(run_);
+  write_file(run_ / recipe::kRecipeFileName, recipe::to_yaml(stored_form(recipe_)));
+  store_.remove_leftovers();
+  RunLog log(run_, done_);
+  Progress progress("train", steps_);
+  progress.resume_from(done_, tokens_);
+  while (done_ < steps_) {
+    if (interrupted()) stop();
+    StepLog line = step();
+    progress.update(done_, {.tokens = tokens_, .loss = last_loss_});
+    if (evaluation_due()) {
+      try {
+        held_out_.push_back(evaluate());
+      } catch (const Interrupted&) {
+        stop();
+      }
+      line.held_out = held_out_.back();
+    }
+    if (line.held_out || done_ % recipe_.train.log_every == 0 || done_ == steps_) log.write(line);
+    if (hooks_.on_step) hooks_.on_step(line);
+    if (recipe_.train.checkpoint_every > 0 && done_ % recipe_.train.checkpoint_every == 0) save();
+  }
+  return finish();
+}
+
+StepLog Session::step() {
+  const auto start = std::chrono::steady_clock::now();
+  const std::int64_t batch = recipe_.train.batch_size;
+  const std::int64_t micro = recipe_.train.micro_batch > 0 ? recipe_.train.micro_batch : batch;
+  const text::StepBatches batches = packer_.next_step(batch, (batch + micro - 1) / micro);
+  StepLog line;
+  for (const text::Batch& b : batches.micro_batches) line.tokens += static_cast<std::int64_t>(b.tokens.size());
+  try {
+    const double nll = micro_batches(qat_.prepare(ctx_, done_), batches);
+    line.loss = nll / static_cast<double>(batches.labelled);
+  } catch (const Diverged& error) {
+    diverged(error.what());
+  }
+  if (!std::isfinite(line.loss)) diverged(fmt::format("the loss is {}", line.loss));
+  line.grad_norm = Optimizer::norm(ctx_, adapters_.gradients());
+  if (!std::isfinite(line.grad_norm)) diverged(first_non_finite(adapters_, reader_.table()));
+  line.lr = schedule_.lr(done_);
+  optimizer_.step(ctx_, adapters_.gradients(), line.grad_norm, line.lr);
+
+  line.step = ++done_;
+  line.shares = qat_.shares();
+  line.seconds = seconds_since(start);
+  line.tokens_per_second = static_cast<double>(line.tokens) / line.seconds;
+  tokens_ += line.tokens;
+  seconds_ += line.seconds;
+  last_loss_ = line.loss;
+  return line;
+}
+
+double Session::micro_batches(model::Transformer& transformer, const text::StepBatches& batches) {
+  if (batches.labelled == 0) throw BadData("a step without a labelled token");
+  ops::zero(ctx_, adapters_.gradients());
+  const float scale = 1.0f / static_cast<float>(batches.labelled);
+  double nll = 0;
+  for (const text::Batch& batch : batches.micro_batches) {
+    const eval::ModelBatch model_batch(batch);
+    nll += transformer.forward_backward(ctx_, model_batch.view(), scale);
+  }
+  return nll;
+}
+
+void Session::diverged(std::string_view what) const {
+  const auto kept = store_.steps();
+  throw Diverged(
+      "step {}: {}. {}. Try a lower optim.lr, a longer optim.warmup_steps, or optim clipping (train.max_grad_norm)",
+      done_ + 1, what,
+      kept.empty() ? std::string("No checkpoint had been saved yet")
+                   : fmt::format("The last good checkpoint is {}", store_.path_of(kept.back()).string()));
+}
+
+bool Session::evaluation_due() const {
+  if (data_.held_out.empty()) return false;
+  return done_ == steps_ || (recipe_.train.eval_every > 0 && done_ % recipe_.train.eval_every == 0);
+}
+
+HeldOut Session::evaluate() {
+  const auto scores = eval::score_samples(ctx_, qat_.prepare(ctx_, done_), data_.held_out);
+  HeldOut measured{.step = done_, .nll = 0, .tokens = 0, .rows = static_cast<std::int64_t>(scores.size())};
+  for (const eval::RowScore& score : scores) {
+    measured.nll += score.nll;
+    measured.tokens += score.tokens;
+  }
+  if (measured.tokens == 0) throw BadData("the held-out rows have no labelled token");
+  measured.nll /= static_cast<double>(measured.tokens);
+  log_info("step {}: held-out NLL {:.4f} nats a token ({} tokens of {} rows)", done_, measured.nll, measured.tokens,
+           measured.rows);
+  return measured;
+}
+
+void Session::save() {
+  if (saved_ == done_) return;
+  // The codes of the next step belong to these adapters; making them now costs nothing, since the next step finds them made.
+  qat_.prepare(ctx_, done_);
+  CheckpointState state;
+  state.step = done_;
+  state.cursor = packer_.cursor();
+  state.tokens = tokens_;
+  state.seconds = seconds_;
+  state.last_loss = last_loss_;
+  state.shares = qat_.shares();
+  state.codes_checksum = qat_.checksum();
+  state.base_fingerprint = base_fingerprint_;
+  state.data_fingerprint = data_fingerprint_;
+  state.compute = dtype_name(ctx_.compute);
+  state.recipe_yaml = recipe::to_yaml(stored_form(recipe_));
+  state.metrics = to_json(held_out_);
+  state.parameters = adapters_.parameters();
+  state.first_moment = optimizer_.first_moment();
+  state.second_moment = optimizer_.second_moment();
+  store_.save(state);
+  saved_ = done_;
+}
+
+void Session::stop() {
+  save();
+  throw Interrupted("stopped after step {} of {}; the state is saved: go on with `temper train --resume {}`", done_, steps_,
+                    run_.string());
+}
+
+TrainResult Session::finish() {
+  save();
+  qat_.prepare(ctx_, done_);
+  TrainResult result;
+  result.run = run_;
+  result.info.base_model = fs::absolute(recipe_.model.path).lexically_normal().string();
+  result.info.scheme = recipe_.quant.scheme;
+  result.info.steps = done_;
+  result.info.codes_checksum = qat_.checksum();
+  fs::create_directories(run_ / kAdapterFolder);
+  model::save_peft(adapters_, reader_.table(), result.info.base_model, run_ / kAdapterFolder);
+  eval::write_run_info(result.info, run_);
+  result.last_loss = last_loss_;
+  if (!held_out_.empty()) result.held_out = held_out_.back();
+  result.tokens = tokens_;
+  result.tokens_per_second = seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  result.peak_memory_bytes = static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+  log_info("{} steps, {} tokens, {:.0f} tokens/s; peak memory {:.2f} GB", done_, tokens_, result.tokens_per_second,
+           static_cast<double>(result.peak_memory_bytes) * 1e-9);
+  return result;
+}
+
+}  // namespace temper::train

@@ -1,0 +1,65 @@
+// One run in progress: everything that a step needs, and the step itself. Internal to train; see loop.h.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "model/adapters.h"
+#include "model/checkpoint_reader.h"
+#include "model/weights.h"
+#include "text/packing.h"
+#include "train/checkpoint.h"
+#include "train/loop.h"
+#include "train/optimizer.h"
+#include "train/qat.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+
+namespace temper::train {
+
+class Session {
+ public:
+  /// Opens the model and sets everything up; nothing is written yet. `loaded` is the checkpoint to go on from, if any;
+  /// throws BadRecipe if base, rows or dtype are not those of the checkpoint, BadFile if its codes come out otherwise.
+  Session(const ExecContext& ctx, const recipe::Recipe& recipe, const TrainData& data, const Hooks& hooks,
+          const std::optional<LoadedCheckpoint>& loaded);
+
+  TrainResult run();
+
+ private:
+  void restore(const CheckpointState& state);
+  void describe() const;
+  StepLog step();
+  double micro_batches(model::Transformer& transformer, const text::StepBatches& batches);
+  [[noreturn]] void diverged(std::string_view what) const;
+  bool evaluation_due() const;
+  HeldOut evaluate();
+  void save();
+  [[noreturn]] void stop();
+  TrainResult finish();
+
+  const ExecContext& ctx_;
+  recipe::Recipe recipe_;
+  const TrainData& data_;
+  const Hooks& hooks_;
+  std::filesystem::path run_;
+
+  model::CheckpointReader reader_;
+  model::BaseWeights base_;
+  model::Adapters adapters_;
+  text::Packer packer_;
+  std::int64_t steps_;
+  QatController qat_;
+  Optimizer optimizer_;
+  LrSchedule schedule_;
+  CheckpointStore store_;
+
+  std::string base_fingerprint_, data_fingerprint_;
+  std::int64_t done_ = 0, saved_ = -1, tokens_ = 0;
+  double seconds_ = 0, last_loss_ = 0;
+  std::vector<HeldOut> held_out_;
+};
+
+}  // namespace temper::train
