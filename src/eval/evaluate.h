@@ -21,7 +21,7 @@ struct Figures {
 };
 
 struct TextFigures : Figures {
-  TextWindows windows;  ///< Without its samples.
+  TextWindows windows;  ///< How it was counted; without the samples.
   Estimate perplexity;
   std::optional<Estimate> reference_perplexity;
 };

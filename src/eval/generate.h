@@ -51,7 +51,7 @@ class Generator {
  private:
   void prefill(std::span<const std::int32_t> prompt, std::span<float> logits);
 
-  const ExecContext& ctx_;
+  ExecContext ctx_;
   LoadedModel& model_;
   model::KvCache cache_;
   std::vector<std::int32_t> cached_;  // ids whose keys and values are in the cache

@@ -29,7 +29,6 @@ class Sampler {
   SamplingOptions options_;
   Rng rng_;
   std::vector<std::int32_t> order_;
-  std::vector<double> weights_;
 };
 
 }  // namespace temper::eval

@@ -56,6 +56,9 @@ struct Score {
   Estimate nll;                ///< Nats per labelled token; rows drawn again.
 };
 
+/// Throws BadData if a sample needs more positions than the model has.
+void check_lengths(std::span<const text::Sample> samples, const model::ArchSpec& arch);
+
 /// One score per sample, in order. Throws BadData if a sample has more tokens than the model has positions, Interrupted on
 /// Ctrl-C.
 std::vector<RowScore> score_samples(const ExecContext& ctx, model::Transformer& transformer,

@@ -1,0 +1,89 @@
+#include "eval/loaded_model.h"
+
+#include <xxhash.h>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "model/peft.h"
+#include "quant/scheme.h"
+
+namespace temper::eval {
+namespace {
+
+constexpr const char* kNoScheme = "none";
+
+void check_codes(const model::EncodedWeights& weights, const RunInfo& run, const std::filesystem::path& folder) {
+  if (run.codes_checksum.empty()) return;
+  const std::string found = codes_checksum(weights);
+  if (found != run.codes_checksum)
+    throw VerifyFailed(
+        "{}: the codes made from the base and the adapter are not those that training ended with (checksum {}, expected "
+        "{}); "
+        "has the base model at {} or the adapter been changed?",
+        folder.string(), found, run.codes_checksum, run.base_model);
+}
+
+}  // namespace
+
+std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std::filesystem::path& path,
+                                               const std::string& scheme) {
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel);
+  loaded->path_ = path;
+  if (is_run(path)) loaded->run_ = read_run_info(path);
+  const std::optional<RunInfo>& run = loaded->run_;
+  const bool trained = run && run->scheme != kNoScheme;
+  if (trained && scheme != kNoScheme && scheme != run->scheme)
+    throw BadRecipe(
+        "{}: trained with scheme {}, asked for {}: codes of another scheme are not what was trained; leave the "
+        "scheme out, or export the run to a 16-bit model and quantize that",
+        path.string(), run->scheme, scheme);
+  const std::string used = trained ? run->scheme : scheme;
+  const quant::Scheme* formats = used == kNoScheme ? nullptr : &quant::scheme(used);
+
+  const std::filesystem::path base = run ? std::filesystem::path(run->base_model) : path;
+  status(fmt::format("opening {}", base.string()));
+  loaded->reader_ = std::make_unique<model::CheckpointReader>(model::CheckpointReader::open(base));
+  if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
+  loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));
+  loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute);
+  if (run) {
+    loaded->adapters_ = std::make_unique<model::Adapters>(model::load_peft(loaded->reader_->table(), path / "adapter"));
+    loaded->adapters_->prepare(ctx);
+  }
+  model::WeightSource* source = loaded->base_.get();
+  if (formats != nullptr) {
+    status(fmt::format("making {} codes", used));
+    loaded->encoded_ = std::make_unique<model::EncodedWeights>(ctx, *loaded->base_, *formats);
+    loaded->encoded_->encode(ctx, loaded->adapters_.get());
+    if (trained) check_codes(*loaded->encoded_, *run, path);
+    source = loaded->encoded_.get();
+  }
+  loaded->transformer_ = std::make_unique<model::Transformer>(loaded->reader_->arch(), *source, loaded->adapters_.get(),
+                                                              /*merged=*/formats != nullptr);
+  return loaded;
+}
+
+std::string LoadedModel::description() const {
+  std::filesystem::path shown = path_.filename().empty() ? path_.parent_path() : path_;
+  const std::string name = shown.filename().string();
+  if (run_) {
+    if (run_->scheme != kNoScheme) return fmt::format("run {} ({}, as trained)", name, run_->scheme);
+    if (encoded_) return fmt::format("run {} (16-bit, adapters merged, quantized to {})", name, encoded_->scheme().name);
+    return fmt::format("run {} (16-bit)", name);
+  }
+  const std::string format = reader_->description();
+  if (encoded_) return fmt::format("{} ({}, quantized to {})", name, format, encoded_->scheme().name);
+  return fmt::format("{} ({})", name, format);
+}
+
+std::string codes_checksum(const model::EncodedWeights& weights) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
+  if (!state || XXH3_64bits_reset(state.get()) != XXH_OK) throw OutOfMemory("checksum of codes: no memory for its state");
+  for (std::size_t i = 0; i < weights.table().size(); ++i) {
+    const quant::EncodedView view = weights.encoded(i);
+    if (view.codec != nullptr) XXH3_64bits_update(state.get(), view.bytes.data(), view.bytes.size());
+  }
+  return fmt::format("{:016x}", XXH3_64bits_digest(state.get()));
+}
+
+}  // namespace temper::eval

@@ -1,0 +1,39 @@
+#include "eval/run_info.h"
+
+#include "base/atomic_file.h"
+#include "files/json.h"
+
+namespace temper::eval {
+namespace {
+
+constexpr const char* kFileName = "run.json";
+
+}  // namespace
+
+bool is_run(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(folder / kFileName, ignored);
+}
+
+RunInfo read_run_info(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / kFileName;
+  const std::string origin = path.string();
+  const files::Json json = files::read_json(path);
+  RunInfo info;
+  info.base_model = files::require_string(json, "base_model", origin);
+  info.scheme = files::require_string(json, "scheme", origin);
+  info.steps = files::require_int(json, "steps", origin, 0);
+  info.codes_checksum = files::optional_string(json, "codes_checksum", origin).value_or("");
+  return info;
+}
+
+void write_run_info(const RunInfo& info, const std::filesystem::path& folder) {
+  nlohmann::ordered_json json;
+  json["base_model"] = info.base_model;
+  json["scheme"] = info.scheme;
+  json["steps"] = info.steps;
+  if (!info.codes_checksum.empty()) json["codes_checksum"] = info.codes_checksum;
+  write_file(folder / kFileName, json.dump(2) + "\n");
+}
+
+}  // namespace temper::eval
