@@ -7,7 +7,7 @@
 namespace temper {
 
 std::int64_t checked_product(const std::vector<std::int64_t>& dims) {
-  constexpr std::int64_t kLimit = std::int64_t{1} << 62;
+  constexpr std::int64_t kLimit = std::int64_t{1} << 60;  // so that the bytes of 8-byte elements still fit
   std::int64_t product = 1;
   for (const std::int64_t d : dims) {
     if (d < 0) return -1;

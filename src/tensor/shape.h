@@ -8,7 +8,7 @@
 
 namespace temper {
 
-/// Extents of a tensor. Extents are checked on construction: none negative, and their product fits in 63 bits (LogicError).
+/// Extents of a tensor. Extents are checked on construction: none negative, and their product is at most 2^60 (LogicError).
 /// Readers check a file's numbers with `checked_product` before they build one.
 class Shape {
  public:
@@ -28,7 +28,7 @@ class Shape {
   std::int64_t numel_ = 1;
 };
 
-/// Product of the dims, or -1 if one is negative or the product passes 2^62.
+/// Product of the dims, or -1 if one is negative or the product passes 2^60 (bytes of any dtype then fit 64 bits).
 std::int64_t checked_product(const std::vector<std::int64_t>& dims);
 
 }  // namespace temper
