@@ -93,6 +93,11 @@ const Adapters::Entry* Adapters::find(int layer, Linear linear) const {
   return entry < 0 ? nullptr : &entries_[static_cast<std::size_t>(entry)];
 }
 
+const Adapters::Entry* Adapters::find(std::size_t tensor) const {
+  const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.tensor == tensor; });
+  return entry == entries_.end() ? nullptr : &*entry;
+}
+
 void Adapters::prepare(const ExecContext& ctx) {
   if (operands_->dtype != ctx.compute) operands_ = Tensor(ctx.compute, parameters_->shape, true);
   ops::convert(ctx, parameters_, operands_);

@@ -1,4 +1,5 @@
-// Logits, loss and every gradient of tiny random models against transformers in f32 (tests/data/hf, tools/oracles/hf_parity.py).
+// Logits, loss and every gradient of tiny random models against transformers in f32 (tests/data/hf,
+// tools/oracles/hf_parity.py).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -59,8 +60,8 @@ double norm(std::span<const float> x) {
   return std::sqrt(sum);
 }
 
-/// |a - b| against the length of b: sums of K f32 products differ by a few K·eps in another order, and two blocks of K up to 80 pass
-/// that on; 1e-5 is about 100 eps.
+/// |a - b| against the length of b: sums of K f32 products differ by a few K·eps in another order, and two blocks of K up to
+/// 80 pass that on; 1e-5 is about 100 eps.
 void expect_close(std::span<const float> a, std::span<const float> b, const std::string& what) {
   ASSERT_EQ(a.size(), b.size()) << what;
   const double scale = norm(b) / std::sqrt(static_cast<double>(b.size())) + 1e-12;
@@ -96,7 +97,8 @@ TEST_P(Parity, LossAndGradients) {
     model.set_recompute(recompute);
     std::vector<Tensor> storage;
     BaseGradients gradients;
-    for (const TensorInfo& info : reader.table().all()) gradients.push_back(storage.emplace_back(DType::F32, info.shape, true));
+    for (const TensorInfo& info : reader.table().all())
+      gradients.push_back(storage.emplace_back(DType::F32, info.shape, true));
     const double sum = model.forward_backward(ctx, batch.view(), 1.0f / static_cast<float>(labelled), &gradients);
     EXPECT_NEAR(sum / static_cast<double>(labelled), floats("loss")[0], 2e-6);
     for (std::size_t i = 0; i < gradients.size(); ++i)
@@ -121,7 +123,8 @@ TEST_P(Parity, CacheEqualsWholeSequence) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Hf, Parity, testing::Values("llama_untied", "llama31_tied", "mistral_swa"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Hf, Parity, testing::Values("llama_untied", "llama31_tied", "mistral_swa"),
+                         [](const auto& model) { return model.param; });
 
 }  // namespace
 }  // namespace temper::model

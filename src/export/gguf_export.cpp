@@ -1,0 +1,198 @@
+#include "export/gguf_export.h"
+
+#include <array>
+#include <cctype>
+#include <cmath>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "files/gguf.h"
+
+namespace temper::exporter {
+namespace {
+
+/// Type of GGUF blocks that a codec writes; their names are the same but for case.
+files::GgmlType ggml_type(const quant::Codec& codec) {
+  std::string name(codec.name());
+  for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (std::uint32_t id = 0; id < 64; ++id)
+    if (const files::GgmlTypeInfo* info = files::find_ggml_type(id); info && info->name == name) return info->type;
+  throw Unsupported("{}: not a format of GGUF", codec.name());
+}
+
+files::GgmlType ggml_type(DType dtype) {
+  switch (dtype) {
+    case DType::F32: return files::GgmlType::F32;
+    case DType::F16: return files::GgmlType::F16;
+    case DType::BF16: return files::GgmlType::BF16;
+    default: throw LogicError("{} is no weight dtype", dtype_name(dtype));
+  }
+}
+
+const quant::Codec* codec_of(const GgufTarget& target, quant::Role role) {
+  return target.scheme ? target.scheme->codec_for(role) : nullptr;
+}
+
+/// Keys that this export states itself, whatever the source said.
+void add_own_keys(files::GgufWriter& writer, const GgufTarget& target) {
+  writer.add_u32("general.file_type", target.file_type);
+  writer.add_u32("general.quantization_version", 2);
+}
+
+bool is_own_key(std::string_view key) {
+  return key == "general.file_type" || key == "general.quantization_version" || key == "general.alignment" ||
+         key.starts_with("split.") || key.starts_with("quantize.imatrix.");
+}
+
+void add_tokenizer(files::GgufWriter& writer, const text::GgufTokenizer& t) {
+  writer.add_string("tokenizer.ggml.model", t.model);
+  writer.add_string("tokenizer.ggml.pre", t.pre);
+  writer.add_string_array("tokenizer.ggml.tokens", t.tokens);
+  writer.add_i32_array("tokenizer.ggml.token_type", t.token_type);
+  writer.add_string_array("tokenizer.ggml.merges", t.merges);
+  const auto id = [&](const char* key, std::optional<std::int32_t> value) {
+    if (value) writer.add_u32(key, static_cast<std::uint32_t>(*value));
+  };
+  id("tokenizer.ggml.bos_token_id", t.bos_id);
+  id("tokenizer.ggml.eos_token_id", t.eos_id);
+  id("tokenizer.ggml.eot_token_id", t.eot_id);
+  id("tokenizer.ggml.eom_token_id", t.eom_id);
+  id("tokenizer.ggml.unknown_token_id", t.unk_id);
+  id("tokenizer.ggml.padding_token_id", t.pad_id);
+  writer.add_bool("tokenizer.ggml.add_bos_token", t.add_bos);
+  writer.add_bool("tokenizer.ggml.add_eos_token", t.add_eos);
+  writer.add_bool("tokenizer.ggml.add_space_prefix", t.add_space_prefix);
+  if (t.chat_template) writer.add_string("tokenizer.chat_template", *t.chat_template);
+}
+
+void add_architecture(files::GgufWriter& writer, const model::ArchSpec& a, const std::string& name) {
+  const auto u32 = [&](const char* key, std::int64_t value) { writer.add_u32(key, static_cast<std::uint32_t>(value)); };
+  writer.add_string("general.architecture", "llama");
+  writer.add_string("general.type", "model");
+  writer.add_string("general.name", name);
+  u32("llama.block_count", a.num_layers);
+  u32("llama.context_length", a.max_positions);
+  u32("llama.embedding_length", a.hidden_size);
+  u32("llama.feed_forward_length", a.intermediate_size);
+  u32("llama.attention.head_count", a.num_heads);
+  u32("llama.attention.head_count_kv", a.num_kv_heads);
+  u32("llama.attention.key_length", a.head_dim);
+  u32("llama.attention.value_length", a.head_dim);
+  u32("llama.rope.dimension_count", a.head_dim);
+  u32("llama.vocab_size", a.vocab_size);
+  writer.add_f32("llama.attention.layer_norm_rms_epsilon", a.rms_norm_eps);
+  writer.add_f32("llama.rope.freq_base", static_cast<float>(a.rope.theta));
+  if (a.rope.kind == model::RopeKind::Linear) {
+    writer.add_string("llama.rope.scaling.type", "linear");
+    writer.add_f32("llama.rope.scaling.factor", static_cast<float>(a.rope.factor));
+  }
+}
+
+/// Divisors of the rotary frequencies, which llama.cpp reads from a tensor.
+std::vector<float> rope_tensor(const model::ArchSpec& a) {
+  return a.rope.kind == model::RopeKind::Linear ? std::vector<float>{} : model::rope_factors(a.rope, a.head_dim);
+}
+
+void add_metadata(files::GgufWriter& writer, const ExportSource& source, const GgufTarget& target) {
+  if (const files::GgufFile* gguf = source.reader().gguf()) {
+    for (const files::GgufKeyValue& kv : gguf->values())
+      if (!is_own_key(kv.key)) writer.add_value(kv.key, kv.value);
+  } else {
+    const auto folder = std::filesystem::weakly_canonical(source.reader().path());
+    add_architecture(writer, source.arch(), folder.filename().string());
+    text::GgufTokenizer tokenizer = source.tokenizer().to_gguf();
+    // Tables are often padded beyond the vocabulary; llama.cpp wants a token for every row.
+    for (std::int64_t id = static_cast<std::int64_t>(tokenizer.tokens.size()); id < source.arch().vocab_size; ++id) {
+      tokenizer.tokens.push_back(fmt::format("[PAD{}]", id));
+      tokenizer.token_type.push_back(5);
+    }
+    add_tokenizer(writer, tokenizer);
+  }
+  add_own_keys(writer, target);
+}
+
+/// A plain matrix in the target's dtype.
+Tensor convert(const ExecContext& ctx, const Tensor& in, DType dtype, const model::TensorInfo& info) {
+  if (in->dtype == dtype) return in;
+  Tensor f32(DType::F32, in->shape), out(dtype, in->shape);
+  ops::convert(ctx, in, f32);
+  if (dtype != DType::F16) {
+    ops::convert(ctx, f32, out);
+    return out;
+  }
+  const std::span<const float> values = f32.span<const float>();
+  const std::span<f16> halves = out.span<f16>();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    halves[i] = to_f16(values[i]);
+    if (!std::isfinite(to_float(halves[i])))
+      throw Unsupported("{}: value {} does not fit F16; export gguf:bf16 instead", info.hf_name, values[i]);
+  }
+  return out;
+}
+
+std::vector<std::byte> wire_bytes(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                                  std::size_t index) {
+  const model::TensorInfo& info = source.table()[index];
+  if (info.role == quant::Role::Norm) {
+    const Tensor norm = source.norm(index);
+    const auto bytes = std::as_bytes(norm.span<const float>());
+    return {bytes.begin(), bytes.end()};
+  }
+  if (const quant::Codec* codec = codec_of(target, info.role))
+    return to_gguf_rows(source.encoded(ctx, index, *codec), info.shape[0], info.permuted_heads);
+  const Tensor matrix = convert(ctx, source.merged(ctx, index), target.plain, info);
+  return to_gguf_rows({static_cast<const std::byte*>(matrix->data), matrix->bytes()}, info.shape[0], info.permuted_heads);
+}
+
+}  // namespace
+
+GgufTarget gguf_target(std::string_view name) {
+  if (name == "bf16") return {"bf16", 32, DType::BF16, nullptr};
+  if (name == "f16") return {"f16", 1, DType::F16, nullptr};
+  if (name == "q4_0") return {"q4_0", 2, DType::BF16, &quant::scheme("q4_0")};
+  if (name == "q8_0") return {"q8_0", 7, DType::BF16, &quant::scheme("q8_0")};
+  throw BadRecipe("gguf:{}: expected gguf:bf16, gguf:f16, gguf:q8_0 or gguf:q4_0", name);
+}
+
+std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_t count, std::int64_t heads) {
+  std::vector<std::byte> out(rows.size());
+  const std::size_t row_bytes = rows.size() / static_cast<std::size_t>(count);
+  for (std::int64_t r = 0; r < count; ++r) {
+    const std::size_t to = static_cast<std::size_t>(model::gguf_row(r, count, heads));
+    std::memcpy(out.data() + to * row_bytes, rows.data() + static_cast<std::size_t>(r) * row_bytes, row_bytes);
+  }
+  return out;
+}
+
+void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                const std::filesystem::path& path) {
+  const model::TensorTable& table = source.table();
+  if (target.scheme) model::require_fit(table, *target.scheme);
+  if (source.arch().sliding_window > 0 && source.arch().sliding_window < source.arch().max_positions)
+    log_warning("llama.cpp's llama architecture has no sliding window ({} here): beyond it, the GGUF answers differently",
+                source.arch().sliding_window);
+  files::GgufWriter writer(path);
+  add_metadata(writer, source, target);
+  const std::vector<float> rope = rope_tensor(source.arch());
+  if (!rope.empty())
+    writer.declare_tensor("rope_freqs.weight", files::GgmlType::F32, {static_cast<std::int64_t>(rope.size())});
+  for (const model::TensorInfo& info : table.all()) {
+    const quant::Codec* codec = codec_of(target, info.role);
+    const files::GgmlType type = info.role == quant::Role::Norm ? files::GgmlType::F32
+                                 : codec                        ? ggml_type(*codec)
+                                                                : ggml_type(target.plain);
+    writer.declare_tensor(info.gguf_name, type, info.shape);
+  }
+  writer.write(std::as_bytes(std::span(rope)));
+  Progress progress(fmt::format("write {}", path.filename().string()), static_cast<std::int64_t>(table.size()));
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    writer.write(wire_bytes(ctx, source, target, i));
+    progress.update(static_cast<std::int64_t>(i) + 1);
+  }
+  writer.commit();
+}
+
+}  // namespace temper::exporter

@@ -1,0 +1,45 @@
+// What is exported, one tensor at a time: a base on disk, perhaps with adapters to merge, perhaps with the codes it was
+// trained with.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "model/adapters.h"
+#include "model/checkpoint_reader.h"
+#include "model/weights.h"
+#include "text/tokenizer.h"
+
+namespace temper::exporter {
+
+class ExportSource {
+ public:
+  /// `adapters` and `trained` may be null; all references must outlive this.
+  ExportSource(const model::CheckpointReader& reader, const text::Tokenizer& tokenizer,
+               const model::Adapters* adapters = nullptr, const model::EncodedWeights* trained = nullptr)
+      : reader_(reader), tokenizer_(tokenizer), adapters_(adapters), trained_(trained) {}
+
+  const model::CheckpointReader& reader() const { return reader_; }
+  const model::ArchSpec& arch() const { return reader_.arch(); }
+  const model::TensorTable& table() const { return reader_.table(); }
+  const text::Tokenizer& tokenizer() const { return tokenizer_; }
+  const model::Adapters* adapters() const { return adapters_; }
+  /// The scheme of the codes at hand, or null.
+  const quant::Scheme* trained_scheme() const { return trained_ ? &trained_->scheme() : nullptr; }
+
+  /// A matrix in HF order and in the checkpoint's dtype (arch().dtype), adapters merged: round(W + s·B·A).
+  Tensor merged(const ExecContext& ctx, std::size_t index) const;
+  /// A norm in F32.
+  Tensor norm(std::size_t index) const;
+  /// A matrix in `codec`, rows in HF order: the codes that it was trained with if they are in that codec, else fit and
+  /// rounded now from merged().
+  std::vector<std::byte> encoded(const ExecContext& ctx, std::size_t index, const quant::Codec& codec) const;
+
+ private:
+  const model::CheckpointReader& reader_;
+  const text::Tokenizer& tokenizer_;
+  const model::Adapters* adapters_;
+  const model::EncodedWeights* trained_;
+};
+
+}  // namespace temper::exporter
