@@ -11,8 +11,8 @@ namespace temper {
 
 /// Figures that accompany a step; what is absent is not shown.
 struct ProgressFigures {
-  std::int64_t tokens = 0;     ///< Tokens processed since the work began (0: no rate is shown).
-  std::optional<double> loss;  ///< Loss of the latest step, nats per labelled token.
+  std::int64_t tokens = 0;          ///< Tokens processed since the work began (0: no rate is shown).
+  std::optional<double> loss = {};  ///< Loss of the latest step, nats per labelled token.
 };
 
 /// What a sink is told about one piece of work.
