@@ -288,7 +288,7 @@ TEST(Gguf, RefusesBadTensors) {
   expect_bad(one(text("a") + packed(~0u), 64), {"\"a\"", "at most 4"});
   expect_bad(one(tensor("a", {huge, huge}, f32, 0), 4), {"\"a\"", "overflow"});
   expect_bad(one(tensor("a", {~std::uint64_t{0}}, f32, 0), 4), {"\"a\"", "negative"});
-  expect_bad(one(tensor("a", {std::uint64_t{1} << 61}, f32, 0), 64), {"\"a\"", "cannot fit"});
+  expect_bad(one(tensor("a", {std::uint64_t{1} << 60}, f32, 0), 64), {"\"a\"", "cannot fit"});
   expect_bad(one(tensor("a", {huge}, f32, 0), 4), {"\"a\"", "cannot fit"});
   expect_bad(one(tensor("a", {48, 2}, 2, 0), 64), {"\"a\"", "rows of 48", "Q4_0", "32"});
   expect_bad(one(tensor("a", {2}, 4, 0), 8), {"\"a\"", "unknown ggml type 4"});
