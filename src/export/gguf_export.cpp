@@ -133,20 +133,6 @@ Tensor convert(const ExecContext& ctx, const Tensor& in, DType dtype, const mode
   return out;
 }
 
-std::vector<std::byte> wire_bytes(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                                  std::size_t index) {
-  const model::TensorInfo& info = source.table()[index];
-  if (info.role == quant::Role::Norm) {
-    const Tensor norm = source.norm(index);
-    const auto bytes = std::as_bytes(norm.span<const float>());
-    return {bytes.begin(), bytes.end()};
-  }
-  if (const quant::Codec* codec = codec_of(target, info.role))
-    return to_gguf_rows(source.encoded(ctx, index, *codec), info.shape[0], info.permuted_heads);
-  const Tensor matrix = convert(ctx, source.merged(ctx, index), target.plain, info);
-  return to_gguf_rows({static_cast<const std::byte*>(matrix->data), matrix->bytes()}, info.shape[0], info.permuted_heads);
-}
-
 }  // namespace
 
 GgufTarget gguf_target(std::string_view name) {
@@ -165,6 +151,20 @@ std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_
     std::memcpy(out.data() + to * row_bytes, rows.data() + static_cast<std::size_t>(r) * row_bytes, row_bytes);
   }
   return out;
+}
+
+std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                                  std::size_t index) {
+  const model::TensorInfo& info = source.table()[index];
+  if (info.role == quant::Role::Norm) {
+    const Tensor norm = source.norm(index);
+    const auto bytes = std::as_bytes(norm.span<const float>());
+    return {bytes.begin(), bytes.end()};
+  }
+  if (const quant::Codec* codec = codec_of(target, info.role))
+    return to_gguf_rows(source.encoded(ctx, index, *codec), info.shape[0], info.permuted_heads);
+  const Tensor matrix = convert(ctx, source.merged(ctx, index), target.plain, info);
+  return to_gguf_rows({static_cast<const std::byte*>(matrix->data), matrix->bytes()}, info.shape[0], info.permuted_heads);
 }
 
 void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
@@ -189,7 +189,7 @@ void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTa
   writer.write(std::as_bytes(std::span(rope)));
   Progress progress(fmt::format("write {}", path.filename().string()), static_cast<std::int64_t>(table.size()));
   for (std::size_t i = 0; i < table.size(); ++i) {
-    writer.write(wire_bytes(ctx, source, target, i));
+    writer.write(gguf_bytes(ctx, source, target, i));
     progress.update(static_cast<std::int64_t>(i) + 1);
   }
   writer.commit();

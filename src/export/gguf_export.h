@@ -24,6 +24,10 @@ GgufTarget gguf_target(std::string_view name);
 void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
                 const std::filesystem::path& path);
 
+/// Bytes of one tensor as the target stores them, rows in GGUF order.
+std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                                  std::size_t index);
+
 /// Rows of a matrix between HF and GGUF order, as bytes of whole rows: `to_gguf` interleaves each head's halves.
 std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_t count, std::int64_t heads);
 

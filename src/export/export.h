@@ -1,0 +1,46 @@
+// `temper export` and `temper quantize`: write a target, reopen it, and compare it with what that target promises.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "eval/compare.h"
+#include "export/gguf_export.h"
+#include "export/source.h"
+#include "recipe/recipe.h"
+
+namespace temper::exporter {
+
+/// What the export of a target was found to be.
+struct ExportReport {
+  std::string path, target;
+  std::uint64_t file_bytes = 0;
+  double bits_per_weight = 0;  ///< Over every tensor of the file.
+  bool as_trained = false;     ///< The target carries the trained scheme (or, of a 16-bit run, the adapter itself).
+  std::string promise;         ///< What was checked strictly: "parameters and codes equal, …".
+  std::optional<eval::Comparison>
+      comparison;  ///< File against the training graph; none for an adapter or a plain quantization.
+};
+
+nlohmann::ordered_json to_json(const ExportReport& report);
+std::string to_text(const ExportReport& report);
+
+/// Exports recipe.model (a run or a model) to recipe.exporting.to, at recipe.out. The file is written aside, reopened and
+/// verified, and only then takes its name:
+///   strictly, if the target carries the scheme that was trained: parameters and codes equal bit for bit, logits' KL
+///   divergence from the training graph at most kStrictKld per token, token ids of rendered chats equal; VerifyFailed
+///   otherwise; otherwise parameters equal what the target's codec makes of the merged 16-bit weights, token ids equal, and
+///   the divergence from the training graph is measured and reported.
+/// Throws BadRecipe for an unknown target or a scheme that no wire carries (listing those that can).
+ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe);
+
+/// Post-training quantization of a model to a GGUF at recipe.out, streaming one tensor at a time, with recipe.quant.scheme.
+ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe);
+
+/// Largest mean divergence, nats a token, between a file and the graph it was trained as. Their operands are equal bit for
+/// bit, so only the f32 evaluation of KL itself may differ from zero.
+inline constexpr double kStrictKld = 1e-6;
+
+}  // namespace temper::exporter

@@ -1,0 +1,95 @@
+#include "export/hf_export.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/atomic_file.h"
+#include "base/progress.h"
+#include "files/json.h"
+#include "files/safetensors.h"
+
+namespace temper::exporter {
+namespace {
+
+namespace fs = std::filesystem;
+using files::Json;
+
+/// GGUF stores llama 3's rotary scaling as factors; config.json wants the parameters that made them. Those that models were
+/// released with are tried.
+model::RopeSpec rope_for_config(const model::ArchSpec& arch) {
+  if (arch.rope.factors.empty()) return arch.rope;
+  for (const double factor : {8.0, 32.0, 16.0, 4.0}) {
+    model::RopeSpec guess;
+    guess.kind = model::RopeKind::Llama3;
+    guess.theta = arch.rope.theta;
+    guess.factor = factor;
+    const std::vector<float> made = model::rope_factors(guess, arch.head_dim);
+    const bool same = std::equal(made.begin(), made.end(), arch.rope.factors.begin(), arch.rope.factors.end(),
+                                 [](float a, float b) { return std::abs(a - b) <= 1e-5f * std::abs(b); });
+    if (same) return guess;
+  }
+  throw Unsupported(
+      "rope_freqs.weight holds factors that no known llama3 rope_scaling gives; config.json cannot describe them");
+}
+
+Json config_json(const ExportSource& source) {
+  model::ArchSpec arch = source.arch();
+  arch.rope = rope_for_config(arch);
+  const Json ours = model::hf_config(arch);
+  if (source.reader().gguf()) return ours;
+  Json config = files::read_json(source.reader().path() / "config.json");  // keeps what we do not model
+  config.update(ours);
+  return config;
+}
+
+Json generation_config(const ExportSource& source) {
+  Json config = {{"do_sample", false}};
+  const text::Tokenizer& tokenizer = source.tokenizer();
+  if (tokenizer.bos_id()) config["bos_token_id"] = *tokenizer.bos_id();
+  if (tokenizer.pad_id()) config["pad_token_id"] = *tokenizer.pad_id();
+  if (!tokenizer.eog_ids().empty()) config["eos_token_id"] = tokenizer.eog_ids();
+  return config;
+}
+
+/// A tensor as the folder stores it.
+Tensor stored_form(const ExecContext& ctx, const ExportSource& source, std::size_t index) {
+  if (source.table()[index].role != quant::Role::Norm) return source.merged(ctx, index);
+  const Tensor norm = source.norm(index);
+  const DType dtype = source.arch().dtype;
+  Tensor narrow(dtype, norm->shape), back(DType::F32, norm->shape);
+  source.reader().read(index, narrow);
+  if (dtype == DType::F16 || dtype == DType::BF16)
+    ops::convert(ctx, narrow, back);
+  else
+    return norm;
+  const auto a = norm.span<const float>(), b = back.span<const float>();
+  return std::equal(a.begin(), a.end(), b.begin()) ? narrow : norm;
+}
+
+}  // namespace
+
+void write_hf(const ExecContext& ctx, const ExportSource& source, const fs::path& folder) {
+  const Json config = config_json(source);  // may refuse: before anything is written
+  fs::create_directories(folder);
+  const model::TensorTable& table = source.table();
+  std::vector<files::SafetensorsEntry> entries;
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const model::TensorInfo& info = table[i];
+    const DType dtype = info.role == quant::Role::Norm ? stored_form(ctx, source, i)->dtype : source.arch().dtype;
+    entries.push_back({info.hf_name, dtype, info.shape});
+  }
+  files::ShardedSafetensorsWriter writer(folder, entries);
+  Progress progress(fmt::format("write {}", folder.filename().string()), static_cast<std::int64_t>(table.size()));
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const Tensor tensor = stored_form(ctx, source, i);
+    writer.write({static_cast<const std::byte*>(tensor->data), tensor->bytes()});
+    progress.update(static_cast<std::int64_t>(i) + 1);
+  }
+  writer.commit();
+  write_file(folder / "tokenizer.json", source.tokenizer().to_hf_json());
+  write_file(folder / "tokenizer_config.json", source.tokenizer().to_hf_config_json());
+  write_file(folder / "generation_config.json", generation_config(source).dump(2) + "\n");
+  write_file(folder / "config.json", config.dump(2) + "\n");
+}
+
+}  // namespace temper::exporter

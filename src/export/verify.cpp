@@ -1,0 +1,121 @@
+#include "export/verify.h"
+
+#include <cstring>
+
+#include "model/peft.h"
+#include "text/chat_template.h"
+#include "text/word_problems.h"
+
+namespace temper::exporter {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kProbes = 16;
+constexpr std::uint64_t kProbeSeed = 20260;  // any; fixed, so that figures of two exports compare
+
+void expect_equal(std::span<const std::byte> expected, std::span<const std::byte> found, const fs::path& path,
+                  std::string_view tensor) {
+  if (expected.size() == found.size() && std::memcmp(expected.data(), found.data(), expected.size()) == 0) return;
+  std::size_t at = 0;
+  while (at < std::min(expected.size(), found.size()) && expected[at] == found[at]) ++at;
+  throw VerifyFailed("{}: tensor {}: differs from what it was made from at byte {} of {} (found {})", path.string(), tensor,
+                     at, expected.size(), found.size());
+}
+
+std::span<const std::byte> bytes_of(const TensorView& view) {
+  return {static_cast<const std::byte*>(view.data), view.bytes()};
+}
+
+std::string name_and_problem(std::int64_t index, const text::WordProblem& problem) {
+  return index % 4 == 3 ? problem.question + " — réponds en détail 🙂\n" : problem.question;
+}
+
+/// One or two turns each, some with other scripts, so that templates and pre-tokenizers are exercised.
+text::Json probe_conversation(std::int64_t index) {
+  static const std::vector<text::WordProblem> problems = text::make_word_problems(kProbeSeed, 2 * kProbes);
+  const auto& first = problems[static_cast<std::size_t>(2 * index)];
+  const auto& second = problems[static_cast<std::size_t>(2 * index + 1)];
+  text::Json messages = text::Json::array();
+  messages.push_back({{"role", "user"}, {"content", name_and_problem(index, first)}});
+  messages.push_back({{"role", "assistant"}, {"content", first.answer}});
+  if (index % 2 == 1) {
+    messages.push_back({{"role", "user"}, {"content", second.question}});
+    messages.push_back({{"role", "assistant"}, {"content", second.answer}});
+  }
+  return messages;
+}
+
+std::string render(const text::Tokenizer& tokenizer, const text::Json& messages) {
+  if (!tokenizer.chat_template()) {
+    std::string text;
+    for (const auto& message : messages) text += message["content"].get<std::string>() + "\n";
+    return text;
+  }
+  text::Json variables = text::Json::object();
+  if (tokenizer.bos_id()) variables["bos_token"] = tokenizer.token_text(*tokenizer.bos_id());
+  if (tokenizer.eos_id()) variables["eos_token"] = tokenizer.token_text(*tokenizer.eos_id());
+  return text::ChatTemplate(*tokenizer.chat_template()).render(messages, false, variables);
+}
+
+}  // namespace
+
+void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                         const fs::path& path) {
+  const auto reader = model::CheckpointReader::open(path);
+  for (std::size_t i = 0; i < source.table().size(); ++i) {
+    const model::StoredTensor stored = reader.stored(i);
+    const std::span<const std::byte> found = stored.plain ? bytes_of(stored.plain) : stored.encoded.bytes;
+    expect_equal(gguf_bytes(ctx, source, target, i), found, path, source.table()[i].gguf_name);
+  }
+}
+
+void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const fs::path& folder) {
+  const auto reader = model::CheckpointReader::open(folder);
+  for (std::size_t i = 0; i < source.table().size(); ++i) {
+    const bool norm = source.table()[i].role == quant::Role::Norm;
+    const Tensor expected = norm ? source.norm(i) : source.merged(ctx, i);
+    Tensor found(expected->dtype, expected->shape);
+    reader.read(i, found);
+    expect_equal(bytes_of(expected), bytes_of(found), folder, source.table()[i].hf_name);
+  }
+}
+
+void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const fs::path& folder) {
+  const model::Adapters reopened = model::load_peft(table, folder);
+  if (reopened.config().scale() != adapters.config().scale())
+    throw VerifyFailed("{}: scale {} where {} was trained", folder.string(), reopened.config().scale(),
+                       adapters.config().scale());
+  expect_equal(bytes_of(adapters.parameters()), bytes_of(reopened.parameters()), folder, "(all adapters)");
+}
+
+void verify_token_ids(const text::Tokenizer& expected, const text::Tokenizer& found, const fs::path& path) {
+  for (std::int64_t i = 0; i < kProbes; ++i) {
+    const text::Json messages = probe_conversation(i);
+    if (expected.encode(render(expected, messages), true) != found.encode(render(found, messages), true))
+      throw VerifyFailed("{}: a rendered chat gives other token ids than the model it was made from; first turn: {}",
+                         path.string(), messages[0]["content"].get<std::string>());
+  }
+}
+
+std::vector<text::Sample> probe_samples(const text::Tokenizer& tokenizer) {
+  std::vector<text::Sample> samples;
+  text::DatasetReport report;
+  for (std::int64_t i = 0; i < kProbes; ++i) {
+    const text::Json messages = probe_conversation(i);
+    text::Json row;
+    if (tokenizer.chat_template()) {
+      row["messages"] = messages;
+    } else {
+      row["prompt"] = messages[0]["content"];
+      row["completion"] = messages[1]["content"];
+    }
+    for (text::Sample& sample : text::make_samples(row, fmt::format("probe {}", i), tokenizer, {}, report)) {
+      sample.row = i + 1;
+      samples.push_back(std::move(sample));
+    }
+  }
+  return samples;
+}
+
+}  // namespace temper::exporter

@@ -1,0 +1,32 @@
+// Checks of an exported file against what it was made from.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "eval/compare.h"
+#include "eval/loaded_model.h"
+#include "export/gguf_export.h"
+#include "export/source.h"
+
+namespace temper::exporter {
+
+/// Reopens a GGUF and compares every tensor with the source's: bytes of codes and parameters, or of plain values. Throws
+/// VerifyFailed naming the first tensor that differs.
+void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                         const std::filesystem::path& path);
+
+/// Reopens a Hugging Face folder and compares every tensor, bit for bit. Throws VerifyFailed.
+void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const std::filesystem::path& folder);
+
+/// Reopens an adapter folder and compares masters and configuration. Throws VerifyFailed.
+void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const std::filesystem::path& folder);
+
+/// Conversations that every verification renders with both templates and tokenizes with both tokenizers. Throws VerifyFailed
+/// where ids differ. A model without a template is compared on their plain text.
+void verify_token_ids(const text::Tokenizer& expected, const text::Tokenizer& found, const std::filesystem::path& path);
+
+/// The same conversations, for measuring divergence: loss on the answers.
+std::vector<text::Sample> probe_samples(const text::Tokenizer& tokenizer);
+
+}  // namespace temper::exporter
