@@ -38,7 +38,8 @@ class Tokenizer {
  public:
   /// The JSON texts of a Hugging Face folder; an empty string stands for a file that is not there.
   struct HfTexts {
-    std::string tokenizer_json, tokenizer_config_json, special_tokens_map_json, generation_config_json, chat_template_jinja;
+    std::string tokenizer_json = {}, tokenizer_config_json = {}, special_tokens_map_json = {}, generation_config_json = {},
+                chat_template_jinja = {};
     std::string name = "tokenizer.json";  ///< the name that errors give
   };
 
