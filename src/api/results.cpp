@@ -1,0 +1,72 @@
+#include "api/results.h"
+
+#include <algorithm>
+
+#include "base/progress.h"
+#include "eval/compare.h"
+#include "eval/score.h"
+
+namespace temper::api {
+namespace {
+
+using Kind = Contender::Kind;
+
+/// Bytes of all tensors as the scheme (16-bit without one) would store them; norms F32.
+std::uint64_t stored_bytes(eval::LoadedModel& model) {
+  std::uint64_t bytes = 0;
+  const model::TensorTable& table = model.reader().table();
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const quant::EncodedView codes = model.encoded() ? model.encoded()->encoded(i) : quant::EncodedView{};
+    const std::size_t element = table[i].role == quant::Role::Norm ? sizeof(float) : dtype_size(model.arch().dtype);
+    bytes += codes.codec ? codes.bytes.size() : static_cast<std::size_t>(table[i].shape.numel()) * element;
+  }
+  return bytes;
+}
+
+eval::ResultRow row_of(const Contender& contender, eval::LoadedModel& model) {
+  eval::ResultRow row;
+  row.model = contender.label;
+  row.bytes = contender.bytes ? contender.bytes : stored_bytes(model);
+  row.bits_per_weight = contender.bits_per_weight > 0
+                            ? contender.bits_per_weight
+                            : 8.0 * static_cast<double>(row.bytes) / static_cast<double>(model.reader().weight_count());
+  return row;
+}
+
+}  // namespace
+
+std::vector<eval::ResultRow> score_contenders(const ExecContext& ctx, std::span<const Contender> contenders,
+                                              std::span<const text::Sample> samples, const recipe::EvalOptions& options) {
+  const eval::BootstrapOptions bootstrap{options.bootstrap, static_cast<std::uint64_t>(options.seed)};
+  const auto tuned =
+      std::find_if(contenders.begin(), contenders.end(), [](const Contender& c) { return c.kind == Kind::Tuned; });
+  const auto reference = tuned == contenders.end() ? nullptr : eval::LoadedModel::open(ctx, tuned->path, tuned->scheme);
+  std::vector<eval::ResultRow> rows;
+  std::optional<eval::Comparison> ptq;
+  for (const Contender& contender : contenders) {
+    if (reference && contender.kind == Kind::Tuned) {
+      rows.push_back(row_of(contender, *reference));
+      rows.back().nll =
+          eval::score(ctx, reference->transformer(), samples, {bootstrap, eval::kTokensPerPass, contender.label}).nll;
+      continue;
+    }
+    const auto model = eval::LoadedModel::open(ctx, contender.path, contender.scheme);
+    eval::ResultRow& row = rows.emplace_back(row_of(contender, *model));
+    if (!reference) {
+      row.nll = eval::score(ctx, model->transformer(), samples, {bootstrap, eval::kTokensPerPass, contender.label}).nll;
+      continue;
+    }
+    eval::CompareOptions compare;
+    compare.bootstrap = bootstrap;
+    compare.progress = contender.label;
+    const eval::Comparison comparison = eval::compare(ctx, model->transformer(), reference->transformer(), samples, compare);
+    row.nll = comparison.nll;
+    row.kld = comparison.kld;
+    row.top1_agreement = comparison.top1_agreement;
+    if (contender.kind == Kind::Ptq) ptq = comparison;
+    if (contender.kind == Kind::Qat && ptq) row.recovered = eval::recovered(*ptq, comparison, bootstrap);
+  }
+  return rows;
+}
+
+}  // namespace temper::api
