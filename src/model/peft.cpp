@@ -1,6 +1,7 @@
 #include "model/peft.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <set>
@@ -153,7 +154,13 @@ void save_peft(const Adapters& adapters, const TensorTable& table, const std::st
 Adapters load_peft(const TensorTable& table, const std::filesystem::path& folder) {
   const LoraConfig config = read_config(folder / kConfigName);
   const files::SafetensorsFile file(folder / kWeightsName);
-  Adapters adapters(table, config, /*seed=*/0);
+  Adapters adapters = [&] {
+    try {
+      return Adapters(table, config, /*seed=*/0);
+    } catch (const BadRecipe& error) {  // here the config is a file's, not the user's
+      throw BadFile("{}: {}", (folder / kConfigName).string(), error.what());
+    }
+  }();
   std::set<std::string> known;
   for (const Adapters::Entry& entry : adapters.entries()) {
     for (const bool is_a : {true, false}) {

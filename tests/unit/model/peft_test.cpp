@@ -1,0 +1,169 @@
+// Adapters in peft's layout: files that peft wrote (tests/data/peft, tools/oracles/make_peft_golden.py) and our own round
+// trip.
+#include "model/peft.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "files/safetensors.h"
+#include "temporary_folder.h"
+
+namespace temper::model {
+namespace {
+
+/// The shapes of the projections that the golden adapter was made for.
+ArchSpec golden_arch() {
+  ArchSpec arch;
+  arch.model_type = "llama";
+  arch.hidden_size = 64;
+  arch.intermediate_size = 80;
+  arch.num_layers = 2;
+  arch.num_heads = 4;
+  arch.num_kv_heads = 2;
+  arch.head_dim = 24;
+  arch.vocab_size = 80;
+  arch.max_positions = 64;
+  arch.tied = true;
+  return arch;
+}
+
+const std::filesystem::path kGolden = std::filesystem::path(TEMPER_TEST_DATA) / "peft";
+
+std::vector<float> floats(const files::SafetensorsFile& file, const std::string& name) {
+  const files::SafetensorsTensor& tensor = file.at(name);
+  std::vector<float> values(tensor.data.size() / sizeof(float));
+  std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
+  return values;
+}
+
+class PeftFiles : public ::testing::Test {
+ protected:
+  ArchSpec arch_ = golden_arch();
+  TensorTable table_{arch_};
+  temper::testing::TemporaryFolder folder_;
+
+  nlohmann::json golden_config() { return nlohmann::json::parse(read_file(kGolden / "adapter_config.json")); }
+  /// The golden adapter with another config.
+  void write_with_config(const nlohmann::json& config) {
+    std::filesystem::copy_file(kGolden / "adapter_model.safetensors", folder_ / "adapter_model.safetensors",
+                               std::filesystem::copy_options::overwrite_existing);
+    write_file(folder_ / "adapter_config.json", config.dump());
+  }
+  std::string error_of(const nlohmann::json& config) {
+    write_with_config(config);
+    try {
+      load_peft(table_, folder_.path());
+    } catch (const Unsupported& error) {
+      return std::string("unsupported: ") + error.what();
+    } catch (const BadFile& error) {
+      return std::string("bad file: ") + error.what();
+    }
+    return "";
+  }
+};
+
+TEST_F(PeftFiles, ReadsWhatPeftWroteAndMergesToItsWeights) {
+  const Adapters adapters = load_peft(table_, kGolden);
+  EXPECT_EQ(adapters.config().r, 4);
+  EXPECT_EQ(adapters.config().alpha, 8.0);
+  EXPECT_EQ(adapters.entries().size(), 14u);
+  const files::SafetensorsFile golden(kGolden / "merged.safetensors");
+  for (const auto& [layer, linear] : {std::pair{0, Linear::Q}, std::pair{1, Linear::Down}}) {
+    const Adapters::Entry* entry = adapters.find(layer, linear);
+    ASSERT_NE(entry, nullptr);
+    const std::string& name = table_[entry->tensor].hf_name;
+    const std::vector<float> base = floats(golden, "base." + name), merged = floats(golden, "merged." + name);
+    const auto a = entry->a.span<float>(), b = entry->b.span<float>();
+    const std::size_t cols = static_cast<std::size_t>(entry->a.cols()), rank = 4;
+    for (std::size_t i = 0; i < merged.size(); ++i) {
+      double sum = 0.0, size = std::abs(double{base[i]});
+      for (std::size_t r = 0; r < rank; ++r) {
+        const double term = 2.0 * double{b[i / cols * rank + r]} * double{a[r * cols + i % cols]};
+        sum += term;
+        size += std::abs(term);
+      }
+      // peft's f32 sum of 5 terms is within 5 roundings of the exact one.
+      ASSERT_NEAR(merged[i], double{base[i]} + sum, 5 * 0x1p-24 * size) << name << " element " << i;
+    }
+  }
+}
+
+TEST_F(PeftFiles, RoundTripKeepsEveryBitAndTheConfig) {
+  LoraConfig config;
+  config.r = 3;
+  config.alpha = 12.5;
+  config.rslora = true;
+  config.target_modules = {"v_proj", "down_proj"};
+  Adapters adapters(table_, config, 7);
+  float next = 0.0f;
+  for (const Adapters::Entry& entry : adapters.entries())
+    for (float& x : entry.b.span<float>()) x = 0.001f * ++next;
+  save_peft(adapters, table_, "base/model", folder_.path());
+  const Adapters again = load_peft(table_, folder_.path());
+  EXPECT_EQ(again.config().r, 3);
+  EXPECT_EQ(again.config().alpha, 12.5);
+  EXPECT_TRUE(again.config().rslora);
+  EXPECT_EQ(again.config().scale(), config.scale());
+  ASSERT_EQ(again.entries().size(), 4u);
+  const auto before = adapters.parameters(), after = again.parameters();
+  ASSERT_EQ(before.bytes(), after.bytes());
+  EXPECT_EQ(std::memcmp(before.data, after.data, before.bytes()), 0);
+  const nlohmann::json written = nlohmann::json::parse(read_file(folder_ / "adapter_config.json"));
+  EXPECT_EQ(written["target_modules"], (nlohmann::json{"down_proj", "v_proj"}));
+  EXPECT_EQ(written["base_model_name_or_path"], "base/model");
+}
+
+TEST_F(PeftFiles, WritesTheNamesAndValuesThatPeftWrites) {
+  save_peft(load_peft(table_, kGolden), table_, "../hf/qwen3_tied", folder_.path());
+  const files::SafetensorsFile ours(folder_ / "adapter_model.safetensors"), theirs(kGolden / "adapter_model.safetensors");
+  ASSERT_EQ(ours.tensors().size(), theirs.tensors().size());
+  for (const files::SafetensorsTensor& tensor : theirs.tensors()) {
+    EXPECT_EQ(ours.at(tensor.name).shape, tensor.shape);
+    EXPECT_EQ(floats(ours, tensor.name), floats(theirs, tensor.name)) << tensor.name;
+  }
+  nlohmann::json config = nlohmann::json::parse(read_file(folder_ / "adapter_config.json"));
+  nlohmann::json golden = golden_config();
+  std::sort(golden["target_modules"].begin(), golden["target_modules"].end());
+  for (const auto& [key, value] : config.items()) {
+    ASSERT_TRUE(golden.contains(key)) << key;
+    EXPECT_EQ(value, golden[key]) << key;
+  }
+}
+
+TEST_F(PeftFiles, RefusesWhatItDoesNotApply) {
+  for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{{"use_dora", true},
+                                                                                      {"bias", "all"},
+                                                                                      {"modules_to_save", {"lm_head"}},
+                                                                                      {"rank_pattern", {{"q_proj", 8}}},
+                                                                                      {"layers_to_transform", {0}},
+                                                                                      {"peft_type", "IA3"},
+                                                                                      {"target_modules", ".*proj"}}) {
+    nlohmann::json config = golden_config();
+    config[key] = value;
+    const std::string error = error_of(config);
+    EXPECT_TRUE(error.starts_with("unsupported: ")) << key << ": " << error;
+    EXPECT_NE(error.find(key), std::string::npos) << error;
+  }
+}
+
+TEST_F(PeftFiles, RefusesAnAdapterForAnotherBase) {
+  nlohmann::json config = golden_config();
+  config["r"] = 8;
+  EXPECT_NE(error_of(config).find("expected shape [8, 64], found [4, 64]"), std::string::npos) << error_of(config);
+  config = golden_config();
+  config["target_modules"] = {"q_proj"};
+  EXPECT_NE(error_of(config).find("unknown tensor"), std::string::npos) << error_of(config);
+  config["target_modules"] = {"c_attn"};
+  EXPECT_NE(error_of(config).find("c_attn"), std::string::npos) << error_of(config);
+  arch_.num_layers = 3;
+  table_ = TensorTable(arch_);
+  EXPECT_NE(error_of(golden_config()).find("layers.2"), std::string::npos) << error_of(golden_config());
+}
+
+}  // namespace
+}  // namespace temper::model
