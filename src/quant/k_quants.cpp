@@ -90,16 +90,20 @@ struct Q6K {
   static constexpr std::size_t kElements = kSuper;
 
   static void unpack(const Block& block, std::int32_t* codes) {
-    for (int i = 0; i < kSuper; ++i) {
-      const int half = i / 128, quarter = i / 32 % 4, l = i % 32;
-      const int low = block.ql[half * 64 + quarter % 2 * 32 + l] >> (quarter / 2 * 4) & 15;
-      const int high = block.qh[half * 32 + l] >> (quarter * 2) & 3;
-      codes[i] = (low | high << 4) - 32;
+    for (int quarter = 0; quarter < 8; ++quarter) {
+      const std::uint8_t* ql = block.ql + quarter / 4 * 64 + quarter % 2 * 32;
+      const std::uint8_t* qh = block.qh + quarter / 4 * 32;
+      const int low_shift = quarter % 4 / 2 * 4, high_shift = quarter % 4 * 2;
+      for (int l = 0; l < 32; ++l)
+        codes[quarter * 32 + l] = ((ql[l] >> low_shift & 15) | (qh[l] >> high_shift & 3) << 4) - 32;
     }
   }
   static void decode(const Block& block, const std::int32_t* codes, float* values) {
     const float d = to_float(block.d);
-    for (int i = 0; i < kSuper; ++i) values[i] = d * static_cast<float>(block.scales[i / 16]) * static_cast<float>(codes[i]);
+    for (int s = 0; s < 16; ++s) {
+      const float scale = d * static_cast<float>(block.scales[s]);
+      for (int i = s * 16; i < (s + 1) * 16; ++i) values[i] = scale * static_cast<float>(codes[i]);
+    }
   }
 };
 

@@ -7,6 +7,10 @@
 // runs.
 #include "quant/row_kernels.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 namespace temper::quant::TEMPER_ISA_LEVEL {
 namespace {
 
@@ -62,17 +66,10 @@ void store(u8* bytes, T value) {
   __builtin_memcpy(bytes, &value, sizeof(T));
 }
 
-// ---- Values in and out: f32, or bf16 as bits ----
+// ---- Values: f32, or bf16 as bits ----
 
 float widen(float x) { return x; }
 float widen(u16 x) { return float_of(static_cast<u32>(x) << 16); }
-
-void narrow(float x, float& out) { out = x; }
-void narrow(float x, u16& out) {
-  const u32 u = bits_of(x);
-  const u32 rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16, nan = u >> 16 | 0x40u;
-  out = static_cast<u16>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
-}
 
 // Maxima as integers: magnitudes of floats order as their bits do.
 struct F32Bits {
@@ -153,10 +150,11 @@ struct IntSym {
   static float scale(const u8* encoded) { return load<float>(encoded); }
 };
 
-/// The inverse of a ggml scale. Where it overflows, NaN makes every code 0 (see q4_0.cpp).
-float ggml_inverse(float d) {
+/// The inverse of a ggml scale; `overflow` where it is infinite, chosen so that every code becomes the one of q4_0.cpp and
+/// q8_0.cpp.
+float ggml_inverse(float d, float overflow) {
   const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
-  return (bits_of(inverse) & 0x7fffffffu) == 0x7f800000u ? float_of(0x7fc00000u) : inverse;
+  return (bits_of(inverse) & 0x7fffffffu) == 0x7f800000u ? overflow : inverse;
 }
 
 struct Q40 {
@@ -168,7 +166,7 @@ struct Q40 {
   static float fit(const T* values, i64, u8* encoded) {
     const float d = first_largest(values) / -8.0f;
     store(encoded, half_bits(d));
-    return ggml_inverse(d);
+    return ggml_inverse(d, float_of(0x7fc00000u));
   }
   static i32 code(float x, float inverse) {
     const float t = x * inverse + 8.5f;
@@ -188,18 +186,16 @@ struct Q80 {
   static float fit(const T* values, i64, u8* encoded) {
     const float d = max_magnitude(values, kChunk) / 127.0f;
     store(encoded, half_bits(d));
-    return ggml_inverse(d);
+    return ggml_inverse(d, 0.0f);
   }
-  /// Half away from zero: truncate the magnitude and look at what was cut off, which is exact.
+  /// Half away from zero: (trunc(2m) + 1) / 2 of the magnitude m, where doubling is exact.
   static i32 code(float x, float inverse) {
-    const float t = x * inverse;
-    const u32 bits = bits_of(t);
-    const float magnitude = float_of(bits & 0x7fffffffu);
-    const float clamped = magnitude < 127.0f ? magnitude : 127.0f;
-    const i32 whole = static_cast<i32>(clamped);
-    const i32 rounded = whole + (clamped - static_cast<float>(whole) >= 0.5f ? 1 : 0);
-    const i32 q = (bits >> 31) != 0 ? -rounded : rounded;
-    return (bits & 0x7fffffffu) > 0x7f800000u ? 0 : q;
+    const u32 bits = bits_of(x * inverse);
+    const float doubled = 2.0f * float_of(bits & 0x7fffffffu);
+    const float clamped = doubled < 254.0f ? doubled : 254.0f;
+    const i32 rounded = (static_cast<i32>(clamped) + 1) >> 1;
+    const i32 sign = static_cast<i32>(bits) >> 31;
+    return (rounded ^ sign) - sign;
   }
   static float scale(const u8* encoded) { return from_half(load<u16>(encoded)); }
 };
@@ -217,18 +213,91 @@ void encode_chunk(const T* values, float inverse, u8* codes) {
   }
 }
 
-template <typename Rule, typename T>
-void decode_chunk(const u8* codes, float scale, T* values) {
+template <typename Rule>
+constexpr i64 kChunkBytes = kChunk* Rule::kBits / 8;
+
+// Sixteen bytes as a vector, which every instruction set has. Bytes are copied into locals, as in memory they may alias
+// anything.
+using Bytes = u8 __attribute__((vector_size(16)));
+
+/// The codes of a chunk, each in a byte of its own: two's complement, or for 4 bits the code + 8.
+struct Unpacked {
+  Bytes halves[2];
+};
+
+template <typename Rule>
+Unpacked unpack(const u8* encoded) {
   if constexpr (Rule::kBits == 4) {
-    for (i64 j = 0; j < 16; ++j) narrow(static_cast<float>((codes[j] & 15) - 8) * scale, values[j]);
-    for (i64 j = 0; j < 16; ++j) narrow(static_cast<float>((codes[j] >> 4) - 8) * scale, values[j + 16]);
+    const Bytes packed = load<Bytes>(encoded);
+    return {{packed & 15, packed >> 4}};
   } else {
-    for (i64 j = 0; j < kChunk; ++j) narrow(static_cast<float>(static_cast<i8>(codes[j])) * scale, values[j]);
+    return {{load<Bytes>(encoded), load<Bytes>(encoded + 16)}};
   }
 }
 
-template <typename Rule>
-constexpr i64 kChunkBytes = kChunk* Rule::kBits / 8;
+// Vectors of 32-bit lanes, as wide as the instruction set has them. Only the changes of width are spelled out: compilers
+// take vector conversions between 8, 16 and 32 bits apart, lane by lane.
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+using Floats = float __attribute__((vector_size(4 * kLanes)));
+using Ints = i32 __attribute__((vector_size(4 * kLanes)));
+using Uints = u32 __attribute__((vector_size(4 * kLanes)));
+
+#if defined(__AVX512F__)
+constexpr u16 kAll = 0xffff;  // the unmasked intrinsics start from an undefined register, which GCC 12 warns about
+Ints widen_codes(Bytes codes, int) {
+  return reinterpret_cast<Ints>(_mm512_maskz_cvtepi8_epi32(kAll, reinterpret_cast<__m128i>(codes)));
+}
+void store_low_halves(Uints x, u16* out) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_maskz_cvtepi32_epi16(kAll, reinterpret_cast<__m512i>(x)));
+}
+#elif defined(__AVX2__)
+Ints widen_codes(Bytes codes, int first) {
+  const __m128i bytes = reinterpret_cast<__m128i>(codes);
+  return reinterpret_cast<Ints>(_mm256_cvtepi8_epi32(first == 0 ? bytes : _mm_unpackhi_epi64(bytes, bytes)));
+}
+void store_low_halves(Uints x, u16* out) {  // values are below 2^16: nothing saturates
+  const __m256i wide = reinterpret_cast<__m256i>(x);
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), words);
+}
+#else
+/// Sign-extends codes first … first + kLanes.
+Ints widen_codes(Bytes codes, int first) {
+  Ints wide;
+  for (int j = 0; j < kLanes; ++j) wide[j] = static_cast<i8>(codes[first + j]);
+  return wide;
+}
+/// Stores the lower 16 bits of each lane.
+void store_low_halves(Uints x, u16* out) {
+  for (int j = 0; j < kLanes; ++j) out[j] = static_cast<u16>(x[j]);
+}
+#endif
+
+void store_rounded(Floats x, float* out) { __builtin_memcpy(out, &x, sizeof(x)); }
+/// To bf16, nearest even, NaN kept (as to_bf16 of base/scalar.h).
+void store_rounded(Floats x, u16* out) {
+  const Uints u = reinterpret_cast<Uints>(x);
+  const Uints rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16, nan = u >> 16 | 0x40u;
+  const Ints is_nan = reinterpret_cast<Ints>(u & 0x7fffffffu) > 0x7f800000;
+  const Uints mask = reinterpret_cast<Uints>(is_nan);
+  store_low_halves((nan & mask) | (rounded & ~mask), out);
+}
+
+template <typename Rule, typename T>
+void decode_chunk(const u8* encoded, float scale, T* values) {
+  const Unpacked codes = unpack<Rule>(encoded);
+  constexpr int kOffset = Rule::kBits == 4 ? 8 : 0;
+  for (int j = 0; j < kChunk; j += kLanes) {
+    const Ints q = widen_codes(codes.halves[j / 16], j % 16) - kOffset;
+    store_rounded(__builtin_convertvector(q, Floats) * scale, values + j);
+  }
+}
 
 // Only 8-bit rows can end within a chunk; the rest is done in a chunk of its own, padded with zeros.
 template <typename Rule, typename T>
@@ -268,10 +337,10 @@ void decode_row(const u8* encoded, i64 cols, i64 group, T* values) {
 
 // ---- Counts ----
 
-/// Sums over bytes, kept apart by lane in 8 bits and carried over before they could pass 255.
+/// Sums kept in 8 bits by lane and carried over before they could pass 255.
 struct ByteSums {
   static constexpr int kPerFlush = 120;  ///< Chunks between flushes: each adds at most 2 to a lane.
-  u8 changed[16] = {}, saturated[16] = {};
+  Bytes changed = {}, saturated = {};
   int chunks = 0;
   CodeCounts total{0, 0};
 
@@ -279,34 +348,22 @@ struct ByteSums {
     for (int j = 0; j < 16; ++j) {
       total.changed += changed[j];
       total.saturated += saturated[j];
-      changed[j] = saturated[j] = 0;
     }
+    changed = saturated = Bytes{};
     chunks = 0;
   }
 };
 
 template <typename Rule>
-void count_chunk(const u8* now, const u8* before, ByteSums& sums) {
-  if (++sums.chunks > ByteSums::kPerFlush) {
-    sums.flush();
-    sums.chunks = 1;
+void count_chunk(const u8* encoded, const u8* earlier, ByteSums& sums) {
+  constexpr int kOffset = Rule::kBits == 4 ? 8 : 0;
+  constexpr u8 kLow = static_cast<u8>(Rule::kLow + kOffset), kHigh = static_cast<u8>(Rule::kHigh + kOffset);
+  const Unpacked now = unpack<Rule>(encoded), before = unpack<Rule>(earlier);
+  for (int half = 0; half < 2; ++half) {  // a comparison gives -1 where it holds
+    sums.changed -= reinterpret_cast<Bytes>(now.halves[half] != before.halves[half]);
+    sums.saturated -= reinterpret_cast<Bytes>((now.halves[half] == kLow) | (now.halves[half] == kHigh));
   }
-  constexpr u8 kLow = static_cast<u8>(Rule::kBits == 4 ? Rule::kLow + 8 : Rule::kLow);
-  constexpr u8 kHigh = static_cast<u8>(Rule::kBits == 4 ? Rule::kHigh + 8 : Rule::kHigh);
-  const auto count = [](u8 a, u8 b, u8& changed, u8& saturated) {
-    changed = static_cast<u8>(changed + (a != b ? 1 : 0));
-    saturated = static_cast<u8>(saturated + (a == kLow || a == kHigh ? 1 : 0));
-  };
-  if constexpr (Rule::kBits == 4) {
-    for (int j = 0; j < 16; ++j) {
-      const u8 low = now[j] & 15, high = now[j] >> 4, low_before = before[j] & 15, high_before = before[j] >> 4;
-      count(low, low_before, sums.changed[j], sums.saturated[j]);
-      count(high, high_before, sums.changed[j], sums.saturated[j]);
-    }
-  } else {
-    for (int half = 0; half < 32; half += 16)
-      for (int j = 0; j < 16; ++j) count(now[half + j], before[half + j], sums.changed[j], sums.saturated[j]);
-  }
+  if (++sums.chunks == ByteSums::kPerFlush) sums.flush();
 }
 
 template <typename Rule>
