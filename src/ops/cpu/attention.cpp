@@ -1,12 +1,17 @@
 #include "ops/cpu/attention.h"
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "ops/cpu/rows.h"
 #include "ops/cpu/tasks.h"
 
 namespace temper::ops::cpu {
 namespace {
+
+/// Spans of so few queries read keys and values as they are, a query at a time.
+constexpr Index kFewQueries = 8;
 
 /// One head's columns of some rows.
 Rows head_rows(const TensorView& x, Index first_row, Index head, Index head_dim) {
@@ -57,16 +62,69 @@ void zero_outside_keys(const TensorView& x, std::span<const AttentionSpan> spans
       x, spans, [](const AttentionSpan& s) { return s.key_begin; }, [](const AttentionSpan& s) { return s.key_end; });
 }
 
+/// Keys and values of every (span, key head), packed; `parts` arrays of floats, one after another for each key head.
+class PackedSpans {
+ public:
+  /// Spans of at most `few` queries are left out.
+  PackedSpans(const ExecContext& ctx, std::span<const AttentionSpan> spans, const AttentionShape& shape, Index parts,
+              Index few)
+      : spans_(spans), shape_(shape), parts_(parts), few_(few) {
+    offsets_ = ctx.workspace->allocate(DType::I64, Shape{static_cast<Index>(spans.size()) + 1}).as<std::int64_t>();
+    offsets_[0] = 0;
+    for (std::size_t i = 0; i < spans.size(); ++i)
+      offsets_[i + 1] = offsets_[i] + (tiled(spans[i]) ? shape.kv_heads * parts * part_size(spans[i]) : 0);
+    data_ = ctx.workspace->allocate(DType::F32, Shape{offsets_[spans.size()]}).as<float>();
+  }
+
+  bool tiled(const AttentionSpan& span) const { return span.query_end - span.query_begin > few_; }
+  float* part(std::size_t span, Index kv_head, Index index) const {
+    return data_ + offsets_[span] + (kv_head * parts_ + index) * part_size(spans_[span]);
+  }
+
+ private:
+  Index part_size(const AttentionSpan& span) const {
+    return attention_packed_size(span.key_end - span.key_begin, shape_.head_dim);
+  }
+
+  std::span<const AttentionSpan> spans_;
+  const AttentionShape& shape_;
+  Index parts_, few_;
+  std::int64_t* offsets_;
+  float* data_;
+};
+
 }  // namespace
 
-void attention(const ExecContext&, const Kernels& kernels, const TensorView& q, const TensorView& k, const TensorView& v,
+void attention(const ExecContext& ctx, const Kernels& kernels, const TensorView& q, const TensorView& k, const TensorView& v,
                std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
                const TensorView* lse) {
   zero_outside_queries(out, spans);
-  run_tasks(static_cast<Index>(spans.size()) * shape.heads, [&](Index i, int) {
-    const AttentionSpan& span = spans[static_cast<std::size_t>(i / shape.heads)];
-    const AttentionTask task = head_task(q, k, v, out, lse, span, shape, i % shape.heads);
-    kernels.attention_rows(task, 0, task.queries);
+  const Index d = shape.head_dim, count = static_cast<Index>(spans.size()), group = shape.heads / shape.kv_heads;
+  const ArenaScope scope(workspace(ctx, "attention"));
+  const PackedSpans packed(ctx, spans, shape, 2, kFewQueries);
+  run_tasks(count * shape.kv_heads, [&](Index i, int) {
+    const std::size_t s = static_cast<std::size_t>(i / shape.kv_heads);
+    const Index head = i % shape.kv_heads, keys = spans[s].key_end - spans[s].key_begin;
+    if (!packed.tiled(spans[s])) return;
+    kernels.attention_pack_columns(head_rows(k, spans[s].key_begin, head, d), keys, d, packed.part(s, head, 0));
+    kernels.attention_pack_rows(head_rows(v, spans[s].key_begin, head, d), keys, d, packed.part(s, head, 1));
+  });
+  // Tasks: (span, tile of queries) by head. first_task[i]: tiles of the spans before i.
+  std::int64_t* first_task = ctx.workspace->allocate(DType::I64, Shape{count + 1}).as<std::int64_t>();
+  first_task[0] = 0;
+  for (std::size_t s = 0; s < spans.size(); ++s)
+    first_task[s + 1] =
+        first_task[s] + (packed.tiled(spans[s]) ? attention_tiles(spans[s].query_end - spans[s].query_begin) : 1);
+  const Index tasks = first_task[count] * shape.heads, scratch_size = attention_scratch_size(d);
+  float* scratch = ctx.workspace->allocate(DType::F32, Shape{std::max(task_workers(tasks), 1), scratch_size}).as<float>();
+  run_tasks(tasks, [&](Index i, int worker) {
+    const Index tile = i / shape.heads, head = i % shape.heads;
+    const std::size_t s = static_cast<std::size_t>(std::upper_bound(first_task, first_task + count, tile) - first_task - 1);
+    const AttentionTask task = head_task(q, k, v, out, lse, spans[s], shape, head);
+    if (!packed.tiled(spans[s])) return kernels.attention_rows(task, 0, task.queries);
+    const AttentionPacked operands{.k_columns = packed.part(s, head / group, 0), .v_rows = packed.part(s, head / group, 1)};
+    // The last tiles see the most keys: they go first, so that threads end together.
+    kernels.attention_tile(task, operands, first_task[s + 1] - 1 - tile, scratch + worker * scratch_size);
   });
 }
 
@@ -77,19 +135,34 @@ void attention_backward(const ExecContext& ctx, const Kernels& kernels, const Te
   const Index count = static_cast<Index>(spans.size()) * shape.heads;
   Index scratch_size = 0;
   for (const AttentionSpan& span : spans)
-    scratch_size = std::max(scratch_size, kernels.attention_grad_scratch(span.query_end - span.query_begin, d));
+    scratch_size = std::max(scratch_size, attention_grad_scratch_size(span.query_end - span.query_begin, d));
   const ArenaScope scope(workspace(ctx, "attention_backward"));
   // Each query head's share of dk and dv, [heads, keys, head_dim]; summed over a group in order afterwards.
   float* dk = ctx.workspace->allocate(DType::F32, Shape{shape.heads, keys, d}).as<float>();
   float* dv = ctx.workspace->allocate(DType::F32, Shape{shape.heads, keys, d}).as<float>();
   float* scratch = ctx.workspace->allocate(DType::F32, Shape{std::max(task_workers(count), 1), scratch_size}).as<float>();
+  const PackedSpans packed(ctx, spans, shape, 3, 0);
+  run_tasks(static_cast<Index>(spans.size()) * shape.kv_heads, [&](Index i, int) {
+    const std::size_t s = static_cast<std::size_t>(i / shape.kv_heads);
+    const Index head = i % shape.kv_heads, rows = spans[s].key_end - spans[s].key_begin;
+    if (!packed.tiled(spans[s])) return;
+    const Rows head_k = head_rows(k, spans[s].key_begin, head, d), head_v = head_rows(v, spans[s].key_begin, head, d);
+    kernels.attention_pack_columns(head_k, rows, d, packed.part(s, head, 0));
+    kernels.attention_pack_columns(head_v, rows, d, packed.part(s, head, 1));
+    kernels.attention_pack_rows(head_k, rows, d, packed.part(s, head, 2));
+  });
   zero_outside_queries(grads.dq, spans);
   zero_outside_keys(grads.dk, spans);
   zero_outside_keys(grads.dv, spans);
   run_tasks(count, [&](Index i, int worker) {
-    const AttentionSpan& span = spans[static_cast<std::size_t>(i / shape.heads)];
-    const Index head = i % shape.heads;
+    const std::size_t s = static_cast<std::size_t>(i / shape.heads);
+    const AttentionSpan& span = spans[s];
+    const Index head = i % shape.heads, kv_head = head / group;
     AttentionGradTask task;
+    if (packed.tiled(span))
+      task.packed = {.k_columns = packed.part(s, kv_head, 0),
+                     .k_rows = packed.part(s, kv_head, 2),
+                     .v_columns = packed.part(s, kv_head, 1)};
     task.forward = head_task(q, k, v, grads.out, &grads.lse, span, shape, head);
     task.dout = head_rows(grads.dout, span.query_begin, head, d);
     task.dq = head_rows(grads.dq, span.query_begin, head, d);

@@ -1,7 +1,8 @@
 // Attention on the CPU: spans and heads as tasks for the kernels.
 //
-// Workspace of the forward pass: keys · kv_heads · head_dim · 8 bytes, none for short queries. Of the backward pass:
-// keys · heads · head_dim · 8 bytes, and per thread what attention_grad_scratch says for the longest span.
+// Workspace, in floats, with head_dim and rows rounded up to whole tiles: forward keys · kv_heads · head_dim · 2 (none for
+// spans of few queries); backward keys · head_dim · (heads · 2 + kv_heads · 3), and per thread three times the longest
+// span's queries · head_dim.
 #pragma once
 
 #include "ops/cpu/kernels.h"

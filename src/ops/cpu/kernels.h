@@ -36,13 +36,36 @@ struct AttentionTask {
   float scale = 1.0f;
 };
 
+/// Attention works on tiles of 64 queries by 64 keys, in f32, with head_dim padded to whole vectors.
+inline constexpr Index kAttentionTile = 64;
+static constexpr Index attention_padded_dim(Index head_dim) { return (head_dim + 15) / 16 * 16; }
+static constexpr Index attention_tiles(Index rows) { return (rows + kAttentionTile - 1) / kAttentionTile; }
+/// Floats of one operand packed for `rows` rows, in either form below.
+static constexpr Index attention_packed_size(Index rows, Index head_dim) {
+  return attention_tiles(rows) * kAttentionTile * attention_padded_dim(head_dim);
+}
+static constexpr Index attention_scratch_size(Index head_dim) {
+  return kAttentionTile * (2 * attention_padded_dim(head_dim) + kAttentionTile);
+}
+static constexpr Index attention_grad_scratch_size(Index queries, Index head_dim) {
+  return 3 * attention_packed_size(queries, head_dim) + 2 * attention_tiles(queries) * kAttentionTile +
+         2 * kAttentionTile * (kAttentionTile + attention_padded_dim(head_dim));
+}
+
+/// Keys and values of one (span, key head) in f32, tile by tile and zero beyond the last: "rows" tiles are [64, padded_dim],
+/// "columns" tiles are transposed, [padded_dim, 64].
+struct AttentionPacked {
+  const float *k_columns = nullptr, *k_rows = nullptr, *v_columns = nullptr, *v_rows = nullptr;
+};
+
 /// The backward pass of one (span, query head). dk, dv are f32, this query head's share, rows head_dim apart, and are
 /// written (=).
 struct AttentionGradTask {
   AttentionTask forward;
+  AttentionPacked packed;  ///< k_columns, k_rows, v_columns.
   Rows dout, dq;
   float *dk = nullptr, *dv = nullptr;
-  float* scratch = nullptr;  ///< attention_grad_scratch(queries, head_dim) floats
+  float* scratch = nullptr;  ///< attention_grad_scratch_size(queries, head_dim) floats.
 };
 
 struct Kernels {
@@ -63,8 +86,11 @@ struct Kernels {
 
   /// Queries one at a time, straight from the rows of k and v: for few queries.
   void (*attention_rows)(const AttentionTask& task, Index query_begin, Index query_end);
+  void (*attention_pack_rows)(Rows x, Index rows, Index head_dim, float* out);
+  void (*attention_pack_columns)(Rows x, Index rows, Index head_dim, float* out);
+  /// One tile of queries against all its keys (k_columns, v_rows), with attention_scratch_size floats of scratch.
+  void (*attention_tile)(const AttentionTask& task, const AttentionPacked& packed, Index query_tile, float* scratch);
   void (*attention_backward)(const AttentionGradTask& task);
-  Index (*attention_grad_scratch)(Index queries, Index head_dim);
 
   /// nll of rows of f32 logits; with dlogits.data, = (softmax - onehot) · grad_scale.
   void (*cross_entropy)(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,

@@ -109,8 +109,23 @@ Index piece(Index extent, Index target) {
   return std::min(extent, ((extent + pieces - 1) / pieces + 63) / 64 * 64);
 }
 
+/// Large tiles, as the right operand is packed once for each; smaller ones where that would leave too few for the threads of
+/// an ordinary machine. A function of the shape alone.
 Tiling tiling(Index m, Index n) {
-  const Index tile_m = piece(m, 512), tile_n = piece(n, 512);
+  constexpr Index kEnough = 8;
+  Index tile_m = piece(m, 512), tile_n = piece(n, 2048);
+  const auto count = [&] { return ((m + tile_m - 1) / tile_m) * ((n + tile_n - 1) / tile_n); };
+  const auto halve = [](Index& tile) { tile = piece(tile, (tile + 1) / 2); };
+  while (count() < kEnough) {
+    if (tile_m > 256)
+      halve(tile_m);
+    else if (tile_n > 256)
+      halve(tile_n);
+    else if (tile_m > 128)
+      halve(tile_m);
+    else
+      break;
+  }
   return {tile_m, tile_n, (m + tile_m - 1) / tile_m, (n + tile_n - 1) / tile_n};
 }
 

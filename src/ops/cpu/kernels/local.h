@@ -16,8 +16,10 @@ void rope(Rows x, Index heads, Index head_dim, const std::int32_t* positions, Ro
 void swiglu(Rows gate, Rows up, Rows out, Index rows, Index cols);
 void swiglu_backward(Rows gate, Rows up, Rows dout, Rows dgate, Rows dup, Index rows, Index cols);
 void attention_rows(const AttentionTask& task, Index query_begin, Index query_end);
+void attention_pack_rows(Rows x, Index rows, Index head_dim, float* out);
+void attention_pack_columns(Rows x, Index rows, Index head_dim, float* out);
+void attention_tile(const AttentionTask& task, const AttentionPacked& packed, Index query_tile, float* scratch);
 void attention_backward(const AttentionGradTask& task);
-Index attention_grad_scratch(Index queries, Index head_dim);
 void cross_entropy(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,
                    Index cols);
 void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale, Rows out,

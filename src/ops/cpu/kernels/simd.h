@@ -244,6 +244,11 @@ template <typename T>
 struct Pointee<T*> {
   using type = T;
 };
+/// A compile-time number as a value.
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
 /// The type behind a pointer handed out by with_activation or with_storage.
 #define TEMPER_TYPE(tag) typename Pointee<decltype(tag)>::type
 
