@@ -97,7 +97,9 @@ bool Terminal::due(const ProgressReport& report) {
 
 void Terminal::status(std::string_view line) {
   const std::lock_guard lock(mutex_);
-  if (interactive_)
+  if (line.empty())
+    clear();
+  else if (interactive_)
     draw(std::string(line) + " …");
   else
     spdlog::info("{} …", line);

@@ -32,14 +32,14 @@ class ProgressSink {
  public:
   virtual ~ProgressSink() = default;
   virtual void report(const ProgressReport& report) = 0;
-  /// One line that says what is happening now.
+  /// One line that says what is happening now; an empty one: nothing, the screen is wanted for something else.
   virtual void status(std::string_view line) = 0;
 };
 
 /// Sets the sink; null silences progress. The sink must outlive every Progress. Not thread-safe.
 void set_progress_sink(ProgressSink* sink);
 
-/// Says what is happening now, in one line: `status("reading model.gguf")`.
+/// Says what is happening now, in one line: `status("reading model.gguf")`. An empty line takes the last one away.
 void status(std::string_view line);
 
 /// One piece of work of `total` units (steps, rows, tensors; 0 if unknown):

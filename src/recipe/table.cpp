@@ -265,8 +265,8 @@ std::vector<Option> eval_options() {
       {"eval.text", "--text", field<&Recipe::eval, &E::text>(), kEval, "Plain text whose perplexity is measured"},
       {"eval.choices", "--choices", field<&Recipe::eval, &E::choices>(), kEval,
        "JSONL of question, choices, answer: accuracy by log-likelihood"},
-      {"eval.reference", "--reference", field<&Recipe::eval, &E::reference>(), kEval,
-       "Model or run to compare with: KL divergence, top-1 agreement, paired intervals"},
+      {"eval.reference", "--reference", field<&Recipe::eval, &E::reference>(), kEval | kTrain,
+       "Model or run to compare with: KL divergence, top-1 agreement, paired intervals; with train, a tuned 16-bit run"},
       {.key = "eval.rows",
        .flag = "--rows",
        .field = field<&Recipe::eval, &E::rows>(),
@@ -297,7 +297,7 @@ std::vector<Option> eval_options() {
       {.key = "eval.bootstrap",
        .flag = "--bootstrap",
        .field = field<&Recipe::eval, &E::bootstrap>(),
-       .verbs = kEval,
+       .verbs = kEval | kTrain,
        .help = "Resamples behind each 95 % interval",
        .range = {.min = 1, .max = 1e6}},
       {.key = "eval.seed",
@@ -375,7 +375,7 @@ std::vector<Option> talk_options() {
        .verbs = kModelVerbs,
        .help = "Operands of matrix products; auto: bf16 where the CPU multiplies it, else f32",
        .choices = {"auto", "bf16", "f32"}},
-      {"runtime.json", "--json", field<&Recipe::runtime, &R::json>(), kEval | kInspect, "Print one JSON object"},
+      {"runtime.json", "--json", field<&Recipe::runtime, &R::json>(), kModelVerbs & ~kChat, "Print one JSON object"},
       {"runtime.verbose", "--verbose", field<&Recipe::runtime, &R::verbose>(), kModelVerbs, "Say more"},
   };
 }
