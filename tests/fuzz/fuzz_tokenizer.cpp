@@ -1,0 +1,34 @@
+// A tokenizer from arbitrary bytes (GGUF metadata where they begin like one, else tokenizer.json), put to use if it loads.
+#include <cstdint>
+#include <vector>
+
+#include "files/gguf.h"
+#include "fuzz_support.h"
+#include "text/tokenizer.h"
+
+using namespace temper;
+
+namespace {
+
+text::Tokenizer load(const std::uint8_t* data, std::size_t size) {
+  if (fuzz::text(data, size).starts_with("GGUF")) {
+    return text::Tokenizer::from_gguf(files::GgufFile::parse(fuzz::bytes(data, size), "fuzz"));
+  }
+  text::Tokenizer::HfTexts texts;
+  texts.tokenizer_json = fuzz::text(data, size);
+  return text::Tokenizer::from_hf_texts(texts);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  return fuzz::run([&] {
+    const text::Tokenizer tokenizer = load(data, size);
+    constexpr std::string_view kText = "Hello  world 12345\n\t<s>naïve 漢字 🙂 don't\xff</s>";
+    for (const bool special : {false, true}) {
+      const auto ids = tokenizer.encode(kText, special);
+      for (const std::int32_t id : ids) fuzz::require(id >= 0 && id < tokenizer.vocab_size());
+      tokenizer.decode(ids, special);
+    }
+  });
+}
