@@ -1,10 +1,10 @@
 // Row kernels of the formats that encode. Compiled once per instruction set into a namespace of its own.
 //
-// Plain loops of fixed length over chunks of 32 elements, which compilers turn into vector code. Each element goes through
-// the same IEEE operations on every instruction set (no contraction, no reciprocal approximations), and reductions are
-// integer maxima and sums, whose order does not matter: hence the same bytes everywhere. Everything here has internal
-// linkage and no inline function of a header is called, so that no code for a newer CPU can be merged into what an older one
-// runs.
+// Chunks of 32 elements, in plain loops that compilers vectorise (fit and round) and in vectors of the compiler's own kind
+// (decode and counts). Each element goes through the same IEEE operations on every instruction set (no contraction, no
+// approximate reciprocal), and reductions are integer maxima and sums, whose order does not matter: hence the same bytes
+// everywhere. All of it has internal linkage and calls no inline function of a header (but intrinsics, which are always
+// inlined), so that no code for a newer CPU can be merged into what an older one runs.
 #include "quant/row_kernels.h"
 
 #if defined(__AVX2__)
