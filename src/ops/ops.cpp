@@ -111,8 +111,9 @@ void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, co
   check.dtype(b.dtype == a.dtype, "the same for a and b");
   check.dtype(c.dtype == DType::F32 || c.dtype == a.dtype, "F32 or that of the operands for c");
   check.dtype(!options.accumulate || c.dtype == DType::F32, "F32 for an accumulated c");
-  const std::int64_t m = options.transpose_a ? a.cols() : a.rows(), ka = options.transpose_a ? a.rows() : a.cols();
-  const std::int64_t n = options.transpose_b ? b.rows() : b.cols(), kb = options.transpose_b ? b.cols() : b.rows();
+  const auto rows = [](const TensorView& x) { return x.shape.rank() == 2 ? x.shape[0] : 1; };  // also of [M, 0]
+  const std::int64_t m = options.transpose_a ? a.cols() : rows(a), ka = options.transpose_a ? rows(a) : a.cols();
+  const std::int64_t n = options.transpose_b ? rows(b) : b.cols(), kb = options.transpose_b ? b.cols() : rows(b);
   check.require(ka == kb && c.rows() == m && c.cols() == n, "op(a) [M, K], op(b) [K, N], c [M, N]");
   if (m == 0 || n == 0) return;
   if (ka == 0) {
