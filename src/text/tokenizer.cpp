@@ -10,13 +10,15 @@
 namespace temper::text {
 namespace {
 
-/// Special tokens that end a turn in some model family, though its EOS may be another.
-constexpr std::array<std::string_view, 12> kEndOfTurn = {
-    "<|eot_id|>", "<|eom_id|>",      "<|im_end|>",    "<|end|>",    "<end_of_turn>", "<|end_of_turn|>",
-    "<EOT>",      "<|end_of_text|>", "<|endoftext|>", "<|return|>", "<|call|>",      "<|END_OF_TURN_TOKEN|>",
+constexpr std::array<std::string_view, 11> kEndOfTurn = {
+    "<|eot_id|>",         "<|eom_id|>", "<|im_end|>",      "<|end|>",       "<end_of_turn>",
+    "<|end_of_turn|>",    "<EOT>",      "<|end_of_text|>", "<|endoftext|>", "<|END_OF_TURN_TOKEN|>",
+    "<end_of_utterance>",
 };
 
 }  // namespace
+
+bool ends_turn(std::string_view text) { return std::find(kEndOfTurn.begin(), kEndOfTurn.end(), text) != kEndOfTurn.end(); }
 
 void Tokenizer::Impl::add_token(std::int32_t id, std::string_view text, Kind kind) {
   const auto index = static_cast<std::size_t>(id);
@@ -55,9 +57,8 @@ void Tokenizer::Impl::finish(std::vector<std::int32_t> more_eog) {
   }
   eog = std::move(more_eog);
   if (eos) eog.push_back(*eos);
-  for (const std::string_view name : kEndOfTurn) {
-    const auto id = id_of(name);
-    if (id && kinds[static_cast<std::size_t>(*id)] == Kind::kSpecial) eog.push_back(*id);
+  for (const AddedToken& token : added) {
+    if (token.special && ends_turn(token.content)) eog.push_back(token.id);
   }
   std::sort(eog.begin(), eog.end());
   eog.erase(std::unique(eog.begin(), eog.end()), eog.end());

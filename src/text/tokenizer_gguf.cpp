@@ -44,8 +44,9 @@ void add_tokens(const GgufTokenizer& metadata, Impl& impl) {
   }
   for (std::size_t i = 0; i < metadata.tokens.size(); ++i) {
     const auto id = static_cast<std::int32_t>(i);
-    const Impl::Kind kind =
-        metadata.token_type.empty() ? Impl::Kind::kNormal : kind_of(metadata.token_type[i], i, impl.origin);
+    Impl::Kind kind = metadata.token_type.empty() ? Impl::Kind::kNormal : kind_of(metadata.token_type[i], i, impl.origin);
+    if (ends_turn(metadata.tokens[i]))
+      kind = Impl::Kind::kSpecial;  // old converters left them NORMAL; llama.cpp mends it too
     const std::string text = metadata.tokens[i].empty() ? "[EMPTY_" + std::to_string(i) + "]" : metadata.tokens[i];
     impl.add_token(id, text, kind);
     const bool special = kind == Impl::Kind::kSpecial;

@@ -14,6 +14,9 @@
 
 namespace temper::text {
 
+/// True for the special tokens that end a turn in some model family, though its EOS may be another.
+bool ends_turn(std::string_view text);
+
 struct Tokenizer::Impl {
   enum class Kind : std::uint8_t { kNone, kNormal, kUnused, kAdded, kSpecial };  // kNone: an id without a token
 

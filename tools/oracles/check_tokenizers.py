@@ -174,7 +174,7 @@ def check(name, path, tool, text, parts, llama):
         if theirs == mine:
             report.append("llama.cpp equal")
         else:
-            bad = [part for part in sorted(set(parts)) if llama.ids(part) != temper_ids(tool, "ids", path, part)[0]]
+            bad = [part for part in sorted(set(parts)) if llama.ids(part) != written.encode(part, add_special_tokens=False).ids]
             report.append(f"llama.cpp differs on {len(bad)} of {len(set(parts))} fragments: {[ascii(b)[:90] for b in bad[:4]]}")
         report.append("llama.cpp BOS " + ("equal" if llama.ids("Hi", True) == temper_ids(tool, "special", path, "Hi")[0] else "differs"))
     print(f"{name:15} " + "; ".join(report), flush=True)
