@@ -38,9 +38,9 @@ struct StepLog {
   double grad_norm = 0;     ///< Before clipping.
   std::int64_t tokens = 0;  ///< Tokens of this step, labelled or not.
   double tokens_per_second = 0;
-  CodeShares shares;
-  double seconds = 0;               ///< Of this step.
-  std::optional<HeldOut> held_out;  ///< Where this step was followed by an evaluation.
+  CodeShares shares = {};
+  double seconds = 0;                    ///< Of this step.
+  std::optional<HeldOut> held_out = {};  ///< Where this step was followed by an evaluation.
 };
 
 /// What a caller may watch. A hook that throws ends the run as any error does.

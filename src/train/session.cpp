@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/cpu.h"
@@ -110,8 +111,19 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
       base_fingerprint_(base_fingerprint(reader_)),
       data_fingerprint_(data_fingerprint(data.train)) {
+  check_lengths();
   if (loaded) restore(loaded->state);
   describe();
+}
+
+/// A document's positions are those of its tokens within a sequence; the model must have that many.
+void Session::check_lengths() const {
+  const std::int64_t positions = reader_.arch().max_positions;
+  for (const text::Sample& sample : data_.train)
+    if (std::min(std::ssize(sample.ids) - 1, recipe_.data.seq_len) > positions)
+      throw BadRecipe(
+          "data.seq_len ({}): row {} would need more than the model's {} positions; set data.seq_len to at most {}",
+          recipe_.data.seq_len, sample.row, positions, positions);
 }
 
 void Session::restore(const CheckpointState& state) {
@@ -239,8 +251,10 @@ bool Session::evaluation_due() const {
 
 HeldOut Session::evaluate() {
   const auto scores = eval::score_samples(ctx_, qat_.prepare(ctx_, done_), data_.held_out);
-  HeldOut measured{.step = done_, .nll = 0, .tokens = 0, .rows = static_cast<std::int64_t>(scores.size())};
+  HeldOut measured{.step = done_, .nll = 0, .tokens = 0, .rows = 0};
+  std::int64_t row = -1;
   for (const eval::RowScore& score : scores) {
+    if (score.row != std::exchange(row, score.row)) ++measured.rows;  // a row may give several samples
     measured.nll += score.nll;
     measured.tokens += score.tokens;
   }

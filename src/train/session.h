@@ -30,6 +30,7 @@ class Session {
 
  private:
   void restore(const CheckpointState& state);
+  void check_lengths() const;
   void describe() const;
   StepLog step();
   double micro_batches(model::Transformer& transformer, const text::StepBatches& batches);

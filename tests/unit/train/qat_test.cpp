@@ -1,0 +1,115 @@
+// Which weights a step sees, and what the watch-dogs count.
+#include "train/qat.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "eval/loaded_model.h"
+#include "train_fixture.h"
+
+namespace temper::train {
+namespace {
+
+struct Fixture {
+  testing::TemporaryFolder folder;
+  testing::CpuContext cpu;
+  std::optional<model::CheckpointReader> reader;
+  std::optional<model::BaseWeights> base;
+  std::optional<model::Adapters> adapters;
+
+  Fixture() {
+    testing::write_random_model(folder / "model");
+    reader.emplace(model::CheckpointReader::open(folder / "model"));
+    base.emplace(*reader, cpu.ctx.compute);
+    adapters.emplace(reader->table(), model::LoraConfig{.r = 4, .alpha = 8, .target_modules = {}}, 3);
+  }
+  QatController controller(const char* scheme, std::int64_t start = 0) {
+    const quant::Scheme* found = scheme ? &quant::scheme(scheme) : nullptr;
+    return QatController(cpu.ctx, *base, *adapters, reader->arch(), found, start, model::Recompute::None);
+  }
+  /// As an optimizer step would.
+  void move_adapters(float by, std::uint64_t stream) {
+    Rng rng(9, stream);
+    for (const auto& entry : adapters->entries())
+      for (const TensorView& view : {entry.a, entry.b})
+        for (float& x : view.span<float>()) x += by * (2 * rng.uniform() - 1);
+  }
+  std::string checksum_of_merged(const char* scheme) {
+    model::EncodedWeights weights(cpu.ctx, *base, quant::scheme(scheme));
+    weights.encode(cpu.ctx, &*adapters);
+    return eval::codes_checksum(weights);
+  }
+};
+
+TEST(Qat, WithoutASchemeThereAreNoCodes) {
+  Fixture f;
+  QatController qat = f.controller(nullptr);
+  EXPECT_EQ(&qat.prepare(f.cpu.ctx, 0).weights(), &*f.base);
+  EXPECT_EQ(qat.checksum(), "");
+  EXPECT_EQ(qat.shares().changed, 0);
+}
+
+TEST(Qat, CodesAreThoseOfTheMergedWeights) {
+  Fixture f;
+  QatController qat = f.controller("q4_0");
+  for (std::int64_t step = 0; step < 3; ++step) {
+    f.move_adapters(0.1f, static_cast<std::uint64_t>(step));
+    EXPECT_NE(&qat.prepare(f.cpu.ctx, step).weights(), &*f.base);
+    EXPECT_EQ(qat.checksum(), f.checksum_of_merged("q4_0")) << step;
+  }
+}
+
+TEST(Qat, BeginsAtItsStartStep) {
+  Fixture f;
+  QatController qat = f.controller("int4-sym-g32", 2);
+  for (std::int64_t step = 0; step < 4; ++step) {
+    const bool quantized = &qat.prepare(f.cpu.ctx, step).weights() != &*f.base;
+    EXPECT_EQ(quantized, step >= 2) << step;
+    EXPECT_EQ(qat.active(step), step >= 2);
+    EXPECT_EQ(qat.checksum().empty(), step < 2);
+  }
+}
+
+TEST(Qat, EncodesOncePerStep) {
+  Fixture f;
+  QatController qat = f.controller("q8_0");
+  qat.prepare(f.cpu.ctx, 0);
+  const std::string before = qat.checksum();
+  f.move_adapters(0.5f, 1);
+  qat.prepare(f.cpu.ctx, 0);  // the same step: whatever follows sees the same weights
+  EXPECT_EQ(qat.checksum(), before);
+  qat.prepare(f.cpu.ctx, 1);
+  EXPECT_NE(qat.checksum(), before);
+}
+
+TEST(Qat, CountsChangedCodes) {
+  Fixture f;
+  QatController qat = f.controller("int4-sym-g32");
+  qat.prepare(f.cpu.ctx, 0);
+  EXPECT_EQ(qat.shares().changed, 0);  // none before
+  qat.prepare(f.cpu.ctx, 1);
+  EXPECT_EQ(qat.shares().changed, 0);  // nothing moved
+  f.move_adapters(0.5f, 1);
+  qat.prepare(f.cpu.ctx, 2);
+  EXPECT_GT(qat.shares().changed, 0.01);
+  EXPECT_LT(qat.shares().changed, 1.0);
+}
+
+TEST(Qat, RefusesAGroupThatDoesNotDivideARow) {
+  Fixture f;  // rows of 64 and 96 elements
+  EXPECT_THROW(f.controller("int4-sym-g128"), BadRecipe);
+}
+
+TEST(Qat, NonFiniteWeightsStopTheRun) {
+  Fixture f;
+  QatController qat = f.controller("q4_0");
+  f.adapters->entries()[3].a.span<float>()[0] = std::numeric_limits<float>::infinity();
+  f.adapters->entries()[3].b.span<float>()[0] = 1.0f;
+  EXPECT_THROW(qat.prepare(f.cpu.ctx, 0), Diverged);
+}
+
+}  // namespace
+}  // namespace temper::train
