@@ -11,6 +11,7 @@
 #include "eval/loaded_model.h"
 #include "eval/results_table.h"
 #include "recipe/recipe.h"
+#include "text/dataset.h"
 
 namespace temper::api {
 

@@ -57,7 +57,9 @@ eval::Comparison measure(const ExecContext& ctx, eval::LoadedModel& trained, con
   const auto reopened = eval::LoadedModel::open(ctx, path);
   verify_token_ids(trained.tokenizer(), reopened->tokenizer(), path);
   const std::vector<text::Sample> probes = probe_samples(trained.tokenizer());
-  return eval::compare(ctx, reopened->transformer(), trained.transformer(), probes, {.progress = "verify"});
+  eval::CompareOptions options;
+  options.progress = "verify";
+  return eval::compare(ctx, reopened->transformer(), trained.transformer(), probes, options);
 }
 
 void require_same_answers(const eval::Comparison& comparison, const fs::path& path) {

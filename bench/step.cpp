@@ -1,0 +1,135 @@
+// One training step of LoRA and of QAT+LoRA on a real model, against the roofline of its own matrix products measured in the same run.
+//   step MODEL [--scheme NAME] [--tokens N] [--document N] [--repeat N] [--json]
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/parallel.h"
+#include "base/rng.h"
+#include "model/transformer.h"
+#include "model/weights.h"
+#include "ops/cpu/cpu_backend.h"
+
+namespace {
+
+using namespace temper;
+
+double seconds_of(const auto& body, int repeat) {
+  body();  // warm-up: primitives, pages
+  std::vector<double> times;
+  for (int i = 0; i < repeat; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    body();
+    times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+/// Random tokens in documents of `document` tokens, every token but a document's last labelled.
+struct RandomBatch {
+  std::vector<std::int32_t> tokens, positions, targets;
+  std::vector<ops::AttentionSpan> spans;
+  RandomBatch(std::int64_t n, std::int64_t document, std::int64_t vocab) {
+    Rng rng(1);
+    for (std::int64_t t = 0; t < n; ++t) {
+      tokens.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(vocab))));
+      positions.push_back(static_cast<std::int32_t>(t % document));
+      if (t % document == 0) spans.push_back({static_cast<std::int32_t>(t), 0, static_cast<std::int32_t>(t), 0});
+      spans.back().query_end = spans.back().key_end = static_cast<std::int32_t>(t + 1);
+    }
+    for (std::size_t t = 0; t < tokens.size(); ++t)
+      targets.push_back(t + 1 < tokens.size() && positions[t + 1] != 0 ? tokens[t + 1] : -1);
+  }
+  model::BatchView view() const { return {tokens, positions, targets, spans}; }
+};
+
+/// Time of the products that a step cannot do without: each projection and the head, forward and input gradient.
+double product_seconds(const ExecContext& ctx, const model::ArchSpec& arch, const model::TensorTable& table, std::int64_t tokens,
+                       int repeat, double& flops) {
+  double sum = 0;
+  flops = 0;
+  const auto measure = [&](const Shape& weight, double count) {
+    const Tensor w(ctx.compute, weight, true), x(ctx.compute, {tokens, weight[1]}, true), y(ctx.compute, {tokens, weight[0]}, true);
+    sum += count * seconds_of([&] { ops::matmul(ctx, x, w, y, {.transpose_b = true}); }, repeat);
+    sum += count * seconds_of([&] { ops::matmul(ctx, y, w, x); }, repeat);
+    flops += count * 4.0 * static_cast<double>(tokens * weight.numel());
+  };
+  for (const model::Linear l : model::kLinears) measure(table[table.linear(0, l)].shape, static_cast<double>(arch.num_layers));
+  measure(table[table.head()].shape, 1);
+  return sum;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string path, scheme_name = "int4-sym-g32";
+  std::int64_t tokens = 2048, document = 512;
+  int repeat = 3;
+  bool json = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--json") json = true;
+    else if (arg == "--scheme" && i + 1 < argc) scheme_name = argv[++i];
+    else if (arg == "--tokens" && i + 1 < argc) tokens = std::stoll(argv[++i]);
+    else if (arg == "--document" && i + 1 < argc) document = std::stoll(argv[++i]);
+    else if (arg == "--repeat" && i + 1 < argc) repeat = std::stoi(argv[++i]);
+    else path = arg;
+  }
+  if (path.empty()) {
+    fmt::print(stderr, "usage: step MODEL [--scheme NAME] [--tokens N] [--document N] [--repeat N] [--json]\n");
+    return 2;
+  }
+  Arena arena(std::size_t{64} << 30);
+  const ExecContext ctx{&ops::cpu_backend(), &arena, has_bf16_products(active_isa()) ? DType::BF16 : DType::F32};
+  const auto reader = model::CheckpointReader::open(path);
+  model::BaseWeights base(reader, ctx.compute);
+  model::Adapters adapters(reader.table(), {}, 0);
+  const Tensor m(DType::F32, adapters.parameters().shape, true), v(DType::F32, adapters.parameters().shape, true);
+  const RandomBatch batch(tokens, document, reader.arch().vocab_size);
+  const auto update = [&] {
+    ops::adamw(ctx, adapters.parameters(), adapters.gradients(), m, v, {.lr = 1e-5f});
+    adapters.prepare(ctx);
+    ops::zero(ctx, adapters.gradients());
+  };
+  update();
+  const float grad_scale = 1.0f / static_cast<float>(tokens);
+
+  model::Transformer lora(reader.arch(), base, &adapters, false);
+  const double lora_seconds = seconds_of([&] { lora.forward_backward(ctx, batch.view(), grad_scale), update(); }, repeat);
+
+  model::EncodedWeights encoded(ctx, base, quant::scheme(scheme_name));
+  model::Transformer qat(reader.arch(), encoded, &adapters, true);
+  const double encode_seconds = seconds_of([&] { encoded.encode(ctx, &adapters); }, repeat);
+  const double qat_seconds = seconds_of(
+      [&] { encoded.encode(ctx, &adapters), qat.forward_backward(ctx, batch.view(), grad_scale), update(); }, repeat);
+
+  double flops = 0;
+  const double roofline = product_seconds(ctx, reader.arch(), reader.table(), tokens, repeat, flops);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const nlohmann::ordered_json report = {{"isa", isa_name(active_isa())},
+                                         {"threads", num_threads()},
+                                         {"scheme", scheme_name},
+                                         {"tokens", tokens},
+                                         {"tokens_per_s", static_cast<double>(tokens) / qat_seconds},
+                                         {"lora_tokens_per_s", static_cast<double>(tokens) / lora_seconds},
+                                         {"qat_over_lora", qat_seconds / lora_seconds},
+                                         {"encode_seconds", encode_seconds},
+                                         {"roofline_share", roofline / qat_seconds},
+                                         {"roofline_gflops", flops / roofline / 1e9},
+                                         {"peak_rss_bytes", usage.ru_maxrss * 1024}};
+  if (json) {
+    fmt::print("{}\n", report.dump());
+  } else {
+    for (const auto& [key, value] : report.items()) fmt::print("{:<20} {}\n", key, value.dump());
+  }
+  return 0;
+}
