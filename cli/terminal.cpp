@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace temper::cli {
@@ -23,7 +24,7 @@ int terminal_columns() {
 }
 
 std::string duration_text(double seconds) {
-  const auto whole = static_cast<long>(seconds + 0.5);
+  const auto whole = std::lround(seconds);
   if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
@@ -107,7 +108,7 @@ void Terminal::status(std::string_view line) {
 
 void Terminal::log(LogLevel level, std::string_view message) {
   const std::lock_guard lock(mutex_);
-  std::string bottom = bottom_line_;
+  const std::string bottom = bottom_line_;
   clear();
   switch (level) {
     case LogLevel::Debug: spdlog::debug("{}", message); break;
@@ -115,10 +116,10 @@ void Terminal::log(LogLevel level, std::string_view message) {
     case LogLevel::Warning: spdlog::warn("warning: {}", message); break;
     case LogLevel::Error: spdlog::error("error: {}", message); break;
   }
-  if (!bottom.empty()) draw(std::move(bottom));
+  if (!bottom.empty()) draw(bottom);
 }
 
-void Terminal::draw(std::string line) {
+void Terminal::draw(const std::string& line) {
   bottom_line_ = shortened(line, terminal_columns() - 1);
   fmt::print(stderr, "\r\x1b[2K{}", bottom_line_);
   std::fflush(stderr);

@@ -27,7 +27,7 @@ class Terminal final : public ProgressSink {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void draw(std::string line);
+  void draw(const std::string& line);
   void clear();
   bool due(const ProgressReport& report);
 
