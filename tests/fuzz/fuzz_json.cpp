@@ -9,13 +9,14 @@ namespace {
 void visit(const files::Json& value) {
   fuzz::require(!files::describe(value).empty());
   if (!value.is_structured()) return;
-  for (const auto& [key, member] : value.items()) {
+  for (const auto& item : value.items()) {
+    const std::string& key = item.key();
     fuzz::run([&] { files::optional_int(value, key, "fuzz", 0, 9); });
     fuzz::run([&] { files::optional_number(value, key, "fuzz", -1, 1); });
     fuzz::run([&] { files::optional_bool(value, key, "fuzz"); });
     fuzz::run([&] { files::require_string(value, key, "fuzz"); });
     fuzz::run([&] { files::require_array(value, key, "fuzz"); });
-    visit(member);
+    visit(item.value());
   }
 }
 

@@ -31,6 +31,13 @@ inline std::string_view text(const std::uint8_t* data, std::size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
+/// Reads every byte, so that a sanitizer sees one that is not there; returns how many.
+inline std::size_t touch(std::span<const std::byte> data) {
+  [[maybe_unused]] volatile std::byte sink{};
+  for (const std::byte b : data) sink = b;
+  return data.size();
+}
+
 /// Ends the process where a promise of the code under test is broken.
 inline void require(bool promise) {
   if (!promise) std::abort();
