@@ -242,7 +242,8 @@ Value Interpreter::call_macro(const Stmt& stmt, const ScopePtr& scope, const Arg
                      args.positional.size()));
   }
   for (const auto& [name, value] : args.keyword) {
-    const bool known = std::any_of(parameters.begin(), parameters.end(), [&](const Parameter& p) { return p.name == name; });
+    const bool known =
+        std::any_of(parameters.begin(), parameters.end(), [&name = name](const Parameter& p) { return p.name == name; });
     if (!known && name != "caller") fail(fmt::format("macro '{}' has no parameter '{}'", stmt.text, name));
     if (!known) frame->set(name, value);
   }
