@@ -10,6 +10,7 @@
 #include "base/interrupt.h"
 #include "eval/loaded_model.h"
 #include "model/peft.h"
+#include "tiny_model.h"
 #include "train_fixture.h"
 
 namespace temper::train {
@@ -83,6 +84,34 @@ TEST(Loop, ShipsTheCodesOfTheLastForwardPass) {
   const auto lines = log_of(tiny.recipe.out);
   EXPECT_EQ(lines[0]["changed"], 0.0);
   EXPECT_GT(lines[4]["changed"].get<double>(), 0.0);
+}
+
+TEST(Loop, ReadsRowsFromFiles) {
+  TinyRun tiny;
+  testing::write_tiny_tokenizer(tiny.recipe.model.path);
+  std::string rows;
+  for (int i = 0; i < 9; ++i)
+    rows += nlohmann::json{{"prompt", "what is " + std::to_string(i) + "?"}, {"completion", "it is " + std::to_string(i)}}
+                .dump() +
+            "\n";
+  tiny.recipe.data.path = (tiny.folder / "train.jsonl").string();
+  tiny.recipe.data.eval_path = (tiny.folder / "held_out.jsonl").string();
+  testing::spill(tiny.recipe.data.path, rows);
+  testing::spill(tiny.recipe.data.eval_path, rows);
+  tiny.recipe.train.eval_rows = 5;
+  CpuContext cpu;
+  const TrainResult result = train(cpu.ctx, tiny.recipe);
+  ASSERT_TRUE(result.held_out);
+  EXPECT_EQ(result.held_out->rows, 5);
+  const std::string before = tiny.adapter("run");
+  EXPECT_THROW(train(cpu.ctx, tiny.recipe), BadRecipe);
+  recipe::Recipe resumed;  // names nothing but the run: everything else comes from its checkpoint
+  resumed.train.resume = tiny.recipe.out;
+  train(cpu.ctx, resumed);
+  EXPECT_EQ(tiny.adapter("run"), before);
+  testing::spill(tiny.recipe.data.path, rows + "{broken\n");
+  EXPECT_THROW(train(cpu.ctx, tiny.to("other")), BadData);
+  EXPECT_FALSE(fs::exists(tiny.folder / "other"));
 }
 
 TEST(Loop, EpochsCountSteps) {

@@ -1,0 +1,146 @@
+// How a step is cut, stored and computed does not change its gradients: not a bit, or within a bound that is stated here.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+
+#include "base/parallel.h"
+#include "eval/score.h"
+#include "train/qat.h"
+#include "train_fixture.h"
+
+namespace temper::train {
+namespace {
+
+struct Setting {
+  DType compute = DType::F32;
+  const char* scheme = nullptr;
+};
+
+/// A tiny model with adapters that are not zero, and twelve documents.
+struct Model {
+  testing::TemporaryFolder folder;
+  testing::CpuContext cpu;
+  std::optional<model::CheckpointReader> reader;
+  std::optional<model::BaseWeights> base;
+  std::optional<model::Adapters> adapters;
+  std::vector<text::Sample> samples = testing::counting_samples(12, 96, 21);
+  const quant::Scheme* scheme;
+
+  explicit Model(const Setting& setting) : cpu(setting.compute) {
+    testing::write_random_model(folder / "model");
+    reader.emplace(model::CheckpointReader::open(folder / "model"));
+    base.emplace(*reader, cpu.ctx.compute);
+    adapters.emplace(reader->table(), model::LoraConfig{.r = 4, .alpha = 8, .target_modules = {}}, 3);
+    Rng rng(17);
+    for (const auto& entry : adapters->entries())
+      for (float& x : entry.b.span<float>()) x = 0.05f * (2 * rng.uniform() - 1);
+    scheme = setting.scheme ? &quant::scheme(setting.scheme) : nullptr;
+  }
+
+  /// Gradients of one step over all twelve documents, packed into sequences of `seq_len` and cut into micro-batches.
+  std::vector<float> gradients(std::int64_t micro_batches, std::int64_t seq_len = 64, bool packing = true,
+                               model::Recompute recompute = model::Recompute::None) {
+    QatController qat(cpu.ctx, *base, *adapters, reader->arch(), scheme, 0, recompute);
+    text::PackOptions options;
+    options.seq_len = seq_len;
+    options.packing = packing;
+    options.shuffle = false;
+    text::Packer packer(samples, options);
+    const text::StepBatches step = packer.next_step(packer.size(), micro_batches);
+    ops::zero(cpu.ctx, adapters->gradients());
+    for (const text::Batch& batch : step.micro_batches) {
+      const eval::ModelBatch model_batch(batch);
+      qat.prepare(cpu.ctx, 0).forward_backward(cpu.ctx, model_batch.view(), 1.0f / static_cast<float>(step.labelled));
+    }
+    const auto span = adapters->gradients().span<float>();
+    return {span.begin(), span.end()};
+  }
+};
+
+double norm(const std::vector<float>& x) {
+  double sum = 0;
+  for (const float v : x) sum += static_cast<double>(v) * static_cast<double>(v);
+  return std::sqrt(sum);
+}
+
+/// ‖a − b‖ / ‖b‖
+double relative_distance(const std::vector<float>& a, const std::vector<float>& b) {
+  std::vector<float> difference(a.size());
+  for (std::size_t i = 0; i < a.size(); ++i) difference[i] = a[i] - b[i];
+  return norm(difference) / norm(b);
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// Another cut of the rows changes the order in which f32 sums of T ≈ 240 tokens are formed, and may change that of the
+/// products' inner sums (K ≤ 96): a relative error of at most (T + 2·K·layers·…) roundings, of which random signs leave
+/// about the square root. The bound allows all T of them, 2⁻²⁴ each. With bf16 operands such a difference can move an
+/// activation's rounding (2⁻⁹ at most): the bound is one such rounding of everything.
+double bound(DType compute) { return compute == DType::F32 ? 256 * 0x1p-24 : 0x1p-9; }
+
+class Batching : public ::testing::TestWithParam<Setting> {};
+
+TEST_P(Batching, MicroBatches) {
+  Model m(GetParam());
+  const auto whole = m.gradients(1);
+  ASSERT_GT(norm(whole), 1e-3);
+  for (const std::int64_t parts : {2, 4})
+    EXPECT_LE(relative_distance(m.gradients(parts), whole), bound(GetParam().compute)) << parts;
+}
+
+TEST_P(Batching, Packing) {
+  Model m(GetParam());
+  const auto packed = m.gradients(1);
+  EXPECT_LE(relative_distance(m.gradients(12, 64, false), packed), bound(GetParam().compute));  // each document alone
+  EXPECT_LE(relative_distance(m.gradients(2, 128), packed), bound(GetParam().compute));
+}
+
+TEST_P(Batching, RepeatedIsTheSameToTheBit) {
+  Model m(GetParam());
+  EXPECT_TRUE(same_bits(m.gradients(2), m.gradients(2)));
+}
+
+TEST_P(Batching, RecomputeIsTheSameToTheBit) {
+  Model m(GetParam());
+  const auto kept = m.gradients(2, 64, true, model::Recompute::None);
+  EXPECT_TRUE(same_bits(m.gradients(2, 64, true, model::Recompute::Block), kept));
+}
+
+TEST_P(Batching, ThreadsAreTheSameToTheBit) {
+  Model m(GetParam());
+  const int threads = num_threads();
+  set_num_threads(1);
+  const auto one = m.gradients(2);
+  set_num_threads(2);
+  const auto two = m.gradients(2);
+  set_num_threads(threads);
+  EXPECT_TRUE(same_bits(one, two)) << "relative distance " << relative_distance(one, two);
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, Batching,
+                         ::testing::Values(Setting{DType::F32, nullptr}, Setting{DType::BF16, nullptr},
+                                           Setting{DType::F32, "q4_0"}, Setting{DType::BF16, "int4-sym-g32"}),
+                         [](const auto& test) {
+                           return std::string(test.param.compute == DType::F32 ? "f32" : "bf16") +
+                                  (test.param.scheme ? "_qat" : "_lora");
+                         });
+
+TEST(Threads, AWholeRunIsTheSameToTheBit) {
+  testing::TinyRun tiny({}, "q4_0");
+  testing::CpuContext cpu;
+  const int threads = num_threads();
+  set_num_threads(1);
+  train(cpu.ctx, tiny.to("one"), tiny.data);
+  set_num_threads(2);
+  train(cpu.ctx, tiny.to("two"), tiny.data);
+  set_num_threads(threads);
+  EXPECT_EQ(tiny.adapter("one"), tiny.adapter("two"));
+}
+
+}  // namespace
+}  // namespace temper::train

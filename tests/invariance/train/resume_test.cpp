@@ -1,0 +1,118 @@
+// A run that was stopped and resumed ends with the adapter of one that was not, bit for bit.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "train_fixture.h"
+
+namespace temper::train {
+namespace {
+
+using testing::CpuContext;
+using testing::slurp;
+using testing::TinyRun;
+
+/// Everything of the log but times.
+std::vector<nlohmann::json> figures_of(const std::filesystem::path& run) {
+  std::istringstream text(slurp(run / "log.jsonl"));
+  std::vector<nlohmann::json> lines;
+  for (std::string row; std::getline(text, row);) {
+    lines.push_back(nlohmann::json::parse(row));
+    lines.back().erase("seconds");
+    lines.back().erase("tokens_per_s");
+  }
+  return lines;
+}
+
+struct Case {
+  const char* name;
+  const char* scheme;
+  std::int64_t start_step;
+  DType compute;
+};
+
+class Resume : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Resume, AfterEveryStep) {
+  const Case& c = GetParam();
+  TinyRun tiny({}, c.scheme);
+  tiny.recipe.quant.start_step = c.start_step;
+  tiny.recipe.train.steps = 6;
+  tiny.recipe.train.eval_every = 4;
+  tiny.recipe.train.micro_batch = 2;
+  tiny.recipe.optim.weight_decay = 0.01;
+  tiny.data.train.resize(12);  // several epochs in six steps, so that the cursor passes their ends
+  CpuContext cpu(c.compute);
+  const TrainResult whole = train(cpu.ctx, tiny.recipe, tiny.data);
+  for (std::int64_t stop = 1; stop < tiny.recipe.train.steps; ++stop) {
+    const std::string name = "stopped-" + std::to_string(stop);
+    Hooks hooks;
+    hooks.on_step = [&](const StepLog& line) {
+      if (line.step == stop) set_interrupted(true);
+    };
+    EXPECT_THROW(train(cpu.ctx, tiny.to(name), tiny.data, hooks), Interrupted);
+    set_interrupted(false);
+    const TrainResult resumed = train(cpu.ctx, tiny.resuming(name), tiny.data);
+    EXPECT_EQ(tiny.adapter(name), tiny.adapter("run")) << "stopped after step " << stop;
+    EXPECT_EQ(resumed.info.codes_checksum, whole.info.codes_checksum);
+    EXPECT_EQ(resumed.held_out->nll, whole.held_out->nll);
+    EXPECT_EQ(resumed.tokens, whole.tokens);
+    EXPECT_EQ(figures_of(tiny.folder / name), figures_of(tiny.folder / "run"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, Resume,
+                         ::testing::Values(Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16},
+                                           Case{"q4_0", "q4_0", 0, DType::F32},
+                                           Case{"int4_late", "int4-sym-g32", 3, DType::F32}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {
+  TinyRun tiny({}, "q8_0");
+  CpuContext cpu;
+  const TrainResult first = train(cpu.ctx, tiny.recipe, tiny.data);
+  const std::string before = tiny.adapter("run");
+  const TrainResult again = train(cpu.ctx, tiny.resuming("run"), tiny.data);
+  EXPECT_EQ(tiny.adapter("run"), before);
+  EXPECT_EQ(again.info.codes_checksum, first.info.codes_checksum);
+  EXPECT_EQ(again.held_out->nll, first.held_out->nll);
+}
+
+TEST(ResumeRules, ACorruptNewestCheckpointCostsOnlyTime) {
+  TinyRun tiny;
+  tiny.recipe.train.checkpoint_every = 3;
+  CpuContext cpu;
+  train(cpu.ctx, tiny.recipe, tiny.data);
+  Hooks hooks;
+  hooks.on_step = [](const StepLog& line) {
+    if (line.step == 7) set_interrupted(true);
+  };
+  EXPECT_THROW(train(cpu.ctx, tiny.to("damaged"), tiny.data, hooks), Interrupted);
+  set_interrupted(false);
+  const auto state = tiny.folder / "damaged" / "checkpoints" / "step-7" / "state.safetensors";
+  testing::spill(state, slurp(state).substr(0, 1000));
+  std::int64_t first_step = 0;
+  hooks.on_step = [&](const StepLog& line) {
+    if (first_step == 0) first_step = line.step;
+  };
+  train(cpu.ctx, tiny.resuming("damaged"), tiny.data, hooks);
+  EXPECT_EQ(first_step, 7);  // from step 6 on
+  EXPECT_EQ(tiny.adapter("damaged"), tiny.adapter("run"));
+}
+
+TEST(ResumeRules, ALongerRunKeepsWhatWasLearnt) {
+  TinyRun tiny;
+  CpuContext cpu;
+  train(cpu.ctx, tiny.recipe, tiny.data);
+  recipe::Recipe longer = tiny.resuming("run");
+  longer.train.steps = 12;
+  EXPECT_EQ(train(cpu.ctx, longer, tiny.data).info.steps, 12);
+  longer.train.steps = 10;
+  EXPECT_THROW(train(cpu.ctx, longer, tiny.data), BadRecipe);
+}
+
+}  // namespace
+}  // namespace temper::train
