@@ -65,8 +65,7 @@ MISTRAL = {
 
 def folder(name):
     path = OUT / name
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)  # others add seeds here too
     return path
 
 
