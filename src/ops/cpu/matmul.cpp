@@ -58,21 +58,30 @@ dnnl::primitive_attr attributes(const ProductKey& key) {
   return attr;
 }
 
+/// While it lives, oneDNN takes this thread alone, even outside of a parallel region: what it would do with more may change sums.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
 /// Compiled for one thread: the caller's tiles are what runs in parallel.
 Product compile(const ProductKey& key) {
   const Memory::desc a({key.m, key.k}, dnnl_type(key.operand), {key.a_row, key.a_col});
   const Memory::desc b({key.k, key.n}, dnnl_type(key.operand), {key.b_row, key.b_col});
   const Memory::desc c({key.m, key.n}, dnnl_type(key.result), {key.c_row, 1});
-  const int threads = omp_get_max_threads();
-  omp_set_num_threads(1);
+  const OneThread alone;
 #if DNNL_VERSION_MAJOR >= 3
   const dnnl::matmul::primitive_desc description(engine(), a, b, c, attributes(key));
 #else
   const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes(key), engine());
 #endif
-  Product product{dnnl::matmul(description), a, b, c, description.scratchpad_desc()};
-  omp_set_num_threads(threads);
-  return product;
+  return {dnnl::matmul(description), a, b, c, description.scratchpad_desc()};
 }
 
 const Product& product_for(const ProductKey& key) {
@@ -156,6 +165,7 @@ void tiled_product(const ExecContext& ctx, const TensorView& a, const TensorView
       return Memory(desc, engine(), const_cast<std::byte*>(data));
     };
     static thread_local dnnl::stream stream(engine());
+    const OneThread alone;
     p.primitive.execute(
         stream, {{DNNL_ARG_SRC, memory(p.a, left.at(first_m, 0))},
                  {DNNL_ARG_WEIGHTS, memory(p.b, right.at(0, first_n))},
@@ -215,7 +225,9 @@ void matmul(const ExecContext& ctx, Isa isa, const Kernels& kernels, const Tenso
     });
     return;
   }
-  if (a.dtype == DType::BF16 && !has_bf16_products(isa)) return widened_product(ctx, kernels, a, b, c, options);
+  // oneDNN knows one limit for the whole process, that of the instruction set in use.
+  if (a.dtype == DType::BF16 && !has_bf16_products(std::min(isa, active_isa())))
+    return widened_product(ctx, kernels, a, b, c, options);
   tiled_product(ctx, a, b, c, options);
 }
 
