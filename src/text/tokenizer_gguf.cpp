@@ -123,6 +123,9 @@ Tokenizer Tokenizer::from_gguf_metadata(GgufTokenizer metadata, const std::strin
   if (!named) {
     throw Unsupported("{}: tokenizer.ggml.pre: {} is not known; known are {}", name, metadata.pre, known_pre_tokenizers());
   }
+  if (metadata.chat_template && !is_valid_utf8(*metadata.chat_template)) {
+    throw BadFile("{}: tokenizer.chat_template: expected UTF-8, found other bytes", name);
+  }
   auto impl = std::make_shared<Impl>();
   impl->origin = name;
   add_tokens(metadata, *impl);

@@ -259,7 +259,11 @@ std::vector<std::int32_t> generation_eos(const Json& generation, const Impl& imp
 /// chat_template.jinja (transformers 5, late 4) before tokenizer_config.json's `chat_template`: a string, or a list of named
 /// ones.
 std::optional<std::string> chat_template_of(const Tokenizer::HfTexts& texts, const Json& config, const std::string& origin) {
-  if (!texts.chat_template_jinja.empty()) return texts.chat_template_jinja;
+  if (!texts.chat_template_jinja.empty()) {
+    if (!is_valid_utf8(texts.chat_template_jinja))
+      throw BadFile("{}: chat_template.jinja beside it: expected UTF-8", origin);
+    return texts.chat_template_jinja;
+  }
   const Json* value = files::find_key(config, "chat_template");
   if (value == nullptr) return std::nullopt;
   if (value->is_string()) return value->get<std::string>();

@@ -231,6 +231,7 @@ TEST(TokenizerGguf, RefusesWhatDoesNotHoldTogether) {
   EXPECT_THROW(with([](auto& m) { m.tokens[1] = m.tokens[0]; }), BadFile);
   EXPECT_THROW(with([](auto& m) { m.tokens[1] = "\xFF"; }), BadFile);
   EXPECT_THROW(with([](auto& m) { m.eos_id = 262; }), BadFile);
+  EXPECT_THROW(with([](auto& m) { m.chat_template = "\xFF"; }), BadFile);
   EXPECT_THROW(with([](auto& m) { m.merges[0] = "a zz"; }), BadFile);
   EXPECT_THROW(with([](auto& m) { m.merges[0] = "ab"; }), BadFile);
   EXPECT_NO_THROW(with([](auto& m) { m.token_type.clear(); }));
