@@ -35,16 +35,24 @@ bool fully_visible(const AttentionTask& t, Index query_tile, Index key_tile) {
 
 /// Writes `value` where query `row` of the tile does not see the key.
 void mask_row(const AttentionTask& t, Index query_tile, Index key_tile, Index row, float* scores, float value) {
-  const Index query = query_tile * kTile + row;
-  Index begin = kTile, end = kTile;  // rows beyond the last query see nothing
-  if (query < t.queries) {
-    const KeyRange range = visible(t, query);
-    begin = clamp_to_tile(range.begin, key_tile);
-    end = clamp_to_tile(range.end, key_tile);
-  }
-  for (Index j = 0; j < begin; ++j) scores[j] = value;
-  for (Index j = end; j < kTile; ++j) scores[j] = value;
+  const KeyRange range = visible(t, query_tile * kTile + row);
+  for (Index j = 0; j < clamp_to_tile(range.begin, key_tile); ++j) scores[j] = value;
+  for (Index j = clamp_to_tile(range.end, key_tile); j < kTile; ++j) scores[j] = value;
 }
+
+/// The pairs of a query tile and a key tile, as products need them.
+struct TilePair {
+  Index queries, keys, shift;
+
+  TilePair(const AttentionTask& t, Index query_tile, Index key_tile)
+      : queries(least(t.queries - query_tile * kTile, kTile)),
+        keys(least(t.keys - key_tile * kTile, kTile)),
+        shift(t.keys - t.queries + query_tile * kTile - key_tile * kTile) {}
+
+  Limits scores(Index depth) const { return {Limits::Edge::Columns, queries, depth, shift}; }
+  Limits over_keys() const { return {Limits::Edge::DepthEnd, queries, keys, shift}; }
+  Limits over_queries() const { return {Limits::Edge::DepthBegin, keys, queries, shift}; }
+};
 
 /// One row's step of the running softmax: scores become probabilities relative to the row's largest score so far, which with
 /// their sum is kept; the output gathered so far is scaled to match.
@@ -100,7 +108,7 @@ void prepare(const AttentionGradTask& task, const GradScratch& s) {
   attention_pack_rows(t.q, t.queries, t.head_dim, s.q);
   attention_pack_rows(task.dout, t.queries, t.head_dim, s.dout);
   fill(s.dq, attention_packed_size(t.queries, t.head_dim), 0.0f);
-  fill(s.lse, 2 * attention_tiles(t.queries) * kTile, 0.0f);
+  fill(s.p, 2 * kTile * kTile, 0.0f);  // p and ds: products leave out what the mask hides, which must not be a NaN
   for (Index i = 0; i < t.queries; ++i) {
     const T *out = row_of<T>(t.out, i), *dout = row_of<T>(task.dout, i);
     Vec products(0.0f);
@@ -115,7 +123,7 @@ void prepare(const AttentionGradTask& task, const GradScratch& s) {
 void probabilities(const AttentionTask& t, const GradScratch& s, Index query_tile, Index key_tile) {
   const Vec scale(t.scale);
   const bool masked = !fully_visible(t, query_tile, key_tile);
-  for (Index row = 0; row < kTile; ++row) {
+  for (Index row = 0; row < TilePair(t, query_tile, key_tile).queries; ++row) {
     const Vec lse(s.lse[query_tile * kTile + row]), delta(s.delta[query_tile * kTile + row]);
     float *p = s.p + row * kTile, *ds = s.ds + row * kTile;
     for (Index j = 0; j < kTile; j += kLanes) store(p + j, exp(load(p + j) * scale - lse));
@@ -166,13 +174,14 @@ void attention_tile(const AttentionTask& t, const AttentionPacked& packed, Index
   attention_pack_rows(queries, count, t.head_dim, q);
   scale(q, kTile * dim, t.scale);
   for (Index key_tile = range.begin / kTile; key_tile * kTile < range.end; ++key_tile) {
-    tile_product({q, dim, 1}, packed.k_columns + key_tile * kTile * dim, scores, kTile, t.head_dim, false);
+    const TilePair pair(t, query_tile, key_tile);
+    tile_product({q, dim, 1}, packed.k_columns + key_tile * kTile * dim, scores, kTile, pair.scores(t.head_dim), false);
     const bool masked = !fully_visible(t, query_tile, key_tile);
-    for (Index row = 0; row < kTile; ++row) {
+    for (Index row = 0; row < count; ++row) {
       if (masked) mask_row(t, query_tile, key_tile, row, scores + row * kTile, -__builtin_inff());
       softmax_step(scores + row * kTile, largest[row], total[row], out + row * dim, dim);
     }
-    tile_product({scores, kTile, 1}, packed.v_rows + key_tile * kTile * dim, out, dim, kTile, true);
+    tile_product({scores, kTile, 1}, packed.v_rows + key_tile * kTile * dim, out, dim, pair.over_keys(), true);
   }
   for (Index row = 0; row < count; ++row) {
     const Vec inverse(1.0f / total[row]);
@@ -196,12 +205,13 @@ void attention_backward(const AttentionGradTask& task) {
       const Index first = query_tile * kTile, last = least(first + kTile, t.queries) - 1;
       if (visible(t, last).end <= keys || visible(t, first).begin >= keys + kTile) continue;
       const float *q = s.q + first * dim, *dout = s.dout + first * dim;
-      tile_product({q, dim, 1}, task.packed.k_columns + keys * dim, s.p, kTile, t.head_dim, false);
-      tile_product({dout, dim, 1}, task.packed.v_columns + keys * dim, s.ds, kTile, t.head_dim, false);
+      const TilePair pair(t, query_tile, key_tile);
+      tile_product({q, dim, 1}, task.packed.k_columns + keys * dim, s.p, kTile, pair.scores(t.head_dim), false);
+      tile_product({dout, dim, 1}, task.packed.v_columns + keys * dim, s.ds, kTile, pair.scores(t.head_dim), false);
       probabilities(t, s, query_tile, key_tile);
-      tile_product({s.p, 1, kTile}, dout, s.dv, dim, kTile, true);
-      tile_product({s.ds, 1, kTile}, q, s.dk, dim, kTile, true);
-      tile_product({s.ds, kTile, 1}, task.packed.k_rows + keys * dim, s.dq + first * dim, dim, kTile, true);
+      tile_product({s.p, 1, kTile}, dout, s.dv, dim, pair.over_queries(), true);
+      tile_product({s.ds, 1, kTile}, q, s.dk, dim, pair.over_queries(), true);
+      tile_product({s.ds, kTile, 1}, task.packed.k_rows + keys * dim, s.dq + first * dim, dim, pair.over_keys(), true);
     }
     for (Index j = 0; j < least(kTile, t.keys - keys); ++j)
       for_columns(t.head_dim, [&](Index c, auto, auto put) {
