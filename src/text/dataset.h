@@ -38,8 +38,8 @@ struct DatasetOptions {
   std::int64_t max_rows = 0;    ///< Reads only so many rows from the start. 0: all.
   BosRule bos = BosRule::Auto;
   Json template_variables = Json::object();  ///< Handed to the template (`enable_thinking`, …); a row's own keys win.
-  std::optional<std::string> chat_template;  ///< Replaces the tokenizer's own template.
-  bool allow_empty = false;                  ///< Inspecting: return the report even where nothing is left to learn.
+  std::optional<std::string> chat_template = std::nullopt;  ///< Replaces the tokenizer's own template.
+  bool allow_empty = false;  ///< Inspecting: return the report even where nothing is left to learn.
 };
 
 /// What was found while loading. Rows are lines of the file; a row may give several samples, or none.
