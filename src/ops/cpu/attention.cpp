@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "ops/cpu/rows.h"
 #include "ops/cpu/tasks.h"
@@ -174,13 +173,15 @@ void attention_backward(const ExecContext& ctx, const Kernels& kernels, const Te
   run_tasks(static_cast<Index>(spans.size()) * shape.kv_heads, [&](Index i, int) {
     const AttentionSpan& span = spans[static_cast<std::size_t>(i / shape.kv_heads)];
     const Index kv_head = i % shape.kv_heads, rows = span.key_end - span.key_begin;
-    for (const auto& [share, out] : {std::pair{dk, &grads.dk}, std::pair{dv, &grads.dv}}) {
+    const auto reduce = [&](float* share, const TensorView& out) {
       const auto head_share = [&](Index g) {
         return Rows{share + ((kv_head * group + g) * keys + span.key_begin) * d, d, Elem::F32};
       };
       for (Index g = 1; g < group; ++g) kernels.add(head_share(0), head_share(g), head_share(0), rows, d);
-      kernels.convert(head_share(0), head_rows(*out, span.key_begin, kv_head, d), rows, d);
-    }
+      kernels.convert(head_share(0), head_rows(out, span.key_begin, kv_head, d), rows, d);
+    };
+    reduce(dk, grads.dk);
+    reduce(dv, grads.dv);
   });
 }
 

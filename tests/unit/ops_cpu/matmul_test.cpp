@@ -40,6 +40,8 @@ TEST_P(MatmulTest, EqualsTheDefinition) {
 TEST_P(MatmulTest, SeveralTilesAndPanels) {
   check(ctx_, {530, 520, 33}, DType::F32, DType::F32, {}, 0);
   check(ctx_, {530, 1100, 33}, DType::BF16, DType::F32, {.accumulate = true, .alpha = 0.5f}, 3);
+  check(ctx_, {90, 16, 300}, DType::BF16, DType::F32, {.transpose_a = true, .accumulate = true, .alpha = 3.0f}, 2);
+  check(ctx_, {90, 16, 300}, DType::F32, DType::F32, {.transpose_a = true}, 0);
   check(ctx_, {9, 20, 4200}, DType::BF16, DType::BF16, {.transpose_b = true}, 1);
 }
 
