@@ -18,18 +18,8 @@ namespace {
 files::GgmlType ggml_type(const quant::Codec& codec) {
   std::string name(codec.name());
   for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-  for (std::uint32_t id = 0; id < 64; ++id)
-    if (const files::GgmlTypeInfo* info = files::find_ggml_type(id); info && info->name == name) return info->type;
+  if (const files::GgmlTypeInfo* info = files::find_ggml_type(name)) return info->type;
   throw Unsupported("{}: not a format of GGUF", codec.name());
-}
-
-files::GgmlType ggml_type(DType dtype) {
-  switch (dtype) {
-    case DType::F32: return files::GgmlType::F32;
-    case DType::F16: return files::GgmlType::F16;
-    case DType::BF16: return files::GgmlType::BF16;
-    default: throw LogicError("{} is no weight dtype", dtype_name(dtype));
-  }
 }
 
 const quant::Codec* codec_of(const GgufTarget& target, quant::Role role) {

@@ -1,0 +1,227 @@
+// Gradients of adapters under merged quantization-aware training, against a twin in double precision.
+//
+// The straight-through estimator takes dL/dW = dL/dWq. That is the true gradient of a surrogate whose effective weight moves
+// with the merged one: Wq(A, B) = decode(round(W0)) + s·B·A − s·B0·A0. The twin evaluates this surrogate by plain loops in
+// double and differentiates it by central differences; a difference quotient of the rounded weight itself would say nothing.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "base/rng.h"
+#include "model/checkpoint_reader.h"
+#include "model/transformer.h"
+#include "model/weights.h"
+#include "ops/cpu/cpu_backend.h"
+#include "random_model.h"
+#include "temporary_folder.h"
+
+namespace temper::model {
+namespace {
+
+using Matrix = std::vector<double>;
+
+/// The surrogate network: one flat double vector per tensor, everything by the definition.
+struct Twin {
+  const ArchSpec& arch;
+  const TensorTable table;
+  std::vector<Matrix> weights;  // by table index
+
+  std::vector<double> norm(const std::vector<double>& x, const Matrix& weight) const {
+    double sum = 0;
+    for (const double v : x) sum += v * v;
+    const double rstd = 1.0 / std::sqrt(sum / static_cast<double>(x.size()) + static_cast<double>(arch.rms_norm_eps));
+    std::vector<double> y(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] * rstd * weight[i];
+    return y;
+  }
+
+  std::vector<double> product(std::size_t index, const std::vector<double>& x) const {
+    const std::size_t rows = static_cast<std::size_t>(table[index].shape[0]), cols = x.size();
+    std::vector<double> y(rows, 0.0);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t c = 0; c < cols; ++c) y[r] += weights[index][r * cols + c] * x[c];
+    return y;
+  }
+
+  void rotate(std::vector<double>& x, std::size_t position) const {
+    const std::size_t d = static_cast<std::size_t>(arch.head_dim), half = d / 2;
+    for (std::size_t head = 0; head < x.size() / d; ++head)
+      for (std::size_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(position) *
+                             std::pow(arch.rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+        double &a = x[head * d + i], &b = x[head * d + i + half];
+        const double a0 = a, b0 = b;
+        a = a0 * std::cos(angle) - b0 * std::sin(angle);
+        b = b0 * std::cos(angle) + a0 * std::sin(angle);
+      }
+  }
+
+  /// Causal attention of row t over rows [begin, t].
+  std::vector<double> attend(const std::vector<std::vector<double>>& q, const std::vector<std::vector<double>>& k,
+                             const std::vector<std::vector<double>>& v, std::size_t begin, std::size_t t) const {
+    const std::size_t d = static_cast<std::size_t>(arch.head_dim),
+                      group = static_cast<std::size_t>(arch.num_heads / arch.num_kv_heads);
+    std::vector<double> out(q[t].size(), 0.0);
+    for (std::size_t h = 0; h < static_cast<std::size_t>(arch.num_heads); ++h) {
+      std::vector<double> p;
+      double sum = 0;
+      for (std::size_t j = begin; j <= t; ++j) {
+        double dot = 0;
+        for (std::size_t i = 0; i < d; ++i) dot += q[t][h * d + i] * k[j][h / group * d + i];
+        p.push_back(std::exp(dot / std::sqrt(static_cast<double>(d))));
+        sum += p.back();
+      }
+      for (std::size_t j = begin; j <= t; ++j)
+        for (std::size_t i = 0; i < d; ++i) out[h * d + i] += p[j - begin] / sum * v[j][h / group * d + i];
+    }
+    return out;
+  }
+
+  /// Σ nll over the batch.
+  double loss(const BatchView& batch) const {
+    const std::size_t n = batch.tokens.size(), hidden = static_cast<std::size_t>(arch.hidden_size);
+    std::vector<std::vector<double>> x(n);
+    for (std::size_t t = 0; t < n; ++t) {
+      const auto row = weights[table.embedding()].begin() +
+                       static_cast<std::ptrdiff_t>(static_cast<std::size_t>(batch.tokens[t]) * hidden);
+      x[t].assign(row, row + static_cast<std::ptrdiff_t>(hidden));
+    }
+    for (int layer = 0; layer < table.layers(); ++layer) {
+      const auto w = [&](Linear l) { return table.linear(layer, l); };
+      std::vector<std::vector<double>> q(n), k(n), v(n);
+      for (std::size_t t = 0; t < n; ++t) {
+        const auto normed = norm(x[t], weights[table.attention_norm(layer)]);
+        q[t] = product(w(Linear::Q), normed);
+        k[t] = product(w(Linear::K), normed);
+        v[t] = product(w(Linear::V), normed);
+        rotate(q[t], static_cast<std::size_t>(batch.positions[t]));
+        rotate(k[t], static_cast<std::size_t>(batch.positions[t]));
+      }
+      for (std::size_t t = 0; t < n; ++t) {
+        const auto o = product(w(Linear::O), attend(q, k, v, t - static_cast<std::size_t>(batch.positions[t]), t));
+        for (std::size_t i = 0; i < hidden; ++i) x[t][i] += o[i];
+        const auto normed = norm(x[t], weights[table.mlp_norm(layer)]);
+        auto gate = product(w(Linear::Gate), normed);
+        const auto up = product(w(Linear::Up), normed);
+        for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1.0 + std::exp(-gate[i])) * up[i];
+        const auto down = product(w(Linear::Down), gate);
+        for (std::size_t i = 0; i < hidden; ++i) x[t][i] += down[i];
+      }
+    }
+    double sum = 0;
+    for (std::size_t t = 0; t < n; ++t) {
+      if (batch.targets[t] < 0) continue;
+      const auto logits = product(table.head(), norm(x[t], weights[table.final_norm()]));
+      double total = 0;
+      for (const double z : logits) total += std::exp(z);
+      sum += std::log(total) - logits[static_cast<std::size_t>(batch.targets[t])];
+    }
+    return sum;
+  }
+};
+
+Matrix to_double(std::span<const float> x) { return {x.begin(), x.end()}; }
+
+struct MergedQat : testing::TestWithParam<std::string> {};
+
+TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
+  const temper::testing::TemporaryFolder folder;
+  temper::testing::RandomModel dims;
+  dims.vocab = 48;
+  temper::testing::write_random_model(folder.path(), dims);
+  const auto reader = CheckpointReader::open(folder.path());
+  const TensorTable& table = reader.table();
+  Arena arena(std::size_t{1} << 32);
+  const ExecContext ctx{&ops::cpu_backend(), &arena, DType::F32};
+  BaseWeights base(reader, DType::F32);
+  LoraConfig config;
+  config.r = 4;
+  config.alpha = 8;
+  Adapters adapters(table, config, 3);
+  Rng rng(5);
+  for (const auto& entry : adapters.entries())
+    for (float& b : entry.b.span<float>()) b = 0.05f * (2.0f * rng.uniform() - 1.0f);  // B of zero would leave dA zero
+  adapters.prepare(ctx);
+
+  EncodedWeights encoded(ctx, base, quant::scheme(GetParam()));
+  encoded.encode(ctx, &adapters);
+  Transformer model(reader.arch(), encoded, &adapters, /*merged=*/true);
+
+  // Two documents, some rows without a target.
+  std::vector<std::int32_t> tokens, positions, targets;
+  for (int t = 0; t < 15; ++t) {
+    tokens.push_back(static_cast<std::int32_t>(rng.below(48)));
+    positions.push_back(t < 9 ? t : t - 9);
+    targets.push_back(t == 8 || t == 14 || t % 5 == 0 ? -1 : static_cast<std::int32_t>(rng.below(48)));
+  }
+  const std::vector<ops::AttentionSpan> spans = {{0, 9, 0, 9}, {9, 15, 9, 15}};
+  const BatchView batch{tokens, positions, targets, spans};
+  const double sum = model.forward_backward(ctx, batch, 1.0f);
+
+  Twin twin{reader.arch(), TensorTable(reader.arch()), {}};
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    Tensor values(DType::F32, table[i].shape);
+    if (const quant::EncodedView codes = encoded.encoded(i); codes.codec) {
+      for (std::int64_t r = 0; r < codes.rows; ++r)  // the definition, row by row
+        codes.codec->decode(codes.row_range(r, r + 1), values.span<float>().subspan(static_cast<std::size_t>(r * codes.cols),
+                                                                                    static_cast<std::size_t>(codes.cols)));
+    } else {
+      reader.read(i, values);
+    }
+    twin.weights.push_back(to_double(values.span<float>()));
+  }
+  ASSERT_NEAR(twin.loss(batch), sum, 1e-5 * std::abs(sum));
+
+  const double scale = config.scale();
+  const auto derivative = [&](const Adapters::Entry& entry, bool of_a, std::size_t row, std::size_t col) {
+    // Moving A[row, col] by h moves column `col` of W by s·B[:, row]·h; moving B[row, col], row `row` by s·A[col, :]·h.
+    constexpr double kStep = 1e-4;
+    const std::size_t cols = static_cast<std::size_t>(entry.a.cols()), r = static_cast<std::size_t>(config.r);
+    const Matrix saved = twin.weights[entry.tensor];
+    double loss[2];
+    for (const int sign : {0, 1}) {
+      const double h = sign ? kStep : -kStep;
+      Matrix& w = twin.weights[entry.tensor];
+      w = saved;
+      if (of_a)
+        for (std::size_t n = 0; n < w.size() / cols; ++n)
+          w[n * cols + col] += scale * h * static_cast<double>(entry.b.as<float>()[n * r + row]);
+      else
+        for (std::size_t k = 0; k < cols; ++k)
+          w[row * cols + k] += scale * h * static_cast<double>(entry.a.as<float>()[col * cols + k]);
+      loss[sign] = twin.loss(batch);
+    }
+    twin.weights[entry.tensor] = saved;
+    return (loss[1] - loss[0]) / (2 * kStep);
+  };
+
+  // Two entries of each matrix. The bound: f32 sums of up to 96 products through two blocks, and the quotient's own h² term.
+  for (const auto& entry : adapters.entries()) {
+    for (const bool of_a : {true, false}) {
+      const TensorView& gradient = of_a ? entry.grad_a : entry.grad_b;
+      double norm = 0;
+      for (const float g : gradient.span<float>()) norm += static_cast<double>(g) * static_cast<double>(g);
+      const double tolerance = 2e-4 * std::sqrt(norm / static_cast<double>(gradient.shape.numel())) + 1e-7;
+      for (int probe = 0; probe < 2; ++probe) {
+        const std::size_t row = rng.below(static_cast<std::uint32_t>(gradient.rows())),
+                          col = rng.below(static_cast<std::uint32_t>(gradient.cols()));
+        const double found =
+            static_cast<double>(gradient.as<float>()[row * static_cast<std::size_t>(gradient.cols()) + col]);
+        EXPECT_NEAR(found, derivative(entry, of_a, row, col), tolerance)
+            << table[entry.tensor].hf_name << (of_a ? " A" : " B") << "[" << row << ", " << col << "]";
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, MergedQat, testing::Values("int4-sym-g32", "int8-sym", "q4_0", "q8_0"),
+                         [](const auto& scheme) {
+                           std::string name = scheme.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace temper::model
