@@ -173,7 +173,7 @@ void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTa
     const quant::Codec* codec = codec_of(target, info.role);
     const files::GgmlType type = info.role == quant::Role::Norm ? files::GgmlType::F32
                                  : codec                        ? ggml_type(*codec)
-                                                                : ggml_type(target.plain);
+                                                                : *files::ggml_type_of(target.plain);
     writer.declare_tensor(info.gguf_name, type, info.shape);
   }
   writer.write(std::as_bytes(std::span(rope)));

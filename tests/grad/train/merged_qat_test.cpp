@@ -124,7 +124,7 @@ struct Twin {
 
 Matrix to_double(std::span<const float> x) { return {x.begin(), x.end()}; }
 
-struct MergedQat : testing::TestWithParam<std::string> {};
+struct MergedQat : ::testing::TestWithParam<std::string> {};
 
 TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
   const temper::testing::TemporaryFolder folder;
@@ -216,7 +216,7 @@ TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Schemes, MergedQat, testing::Values("int4-sym-g32", "int8-sym", "q4_0", "q8_0"),
+INSTANTIATE_TEST_SUITE_P(Schemes, MergedQat, ::testing::Values("int4-sym-g32", "int8-sym", "q4_0", "q8_0"),
                          [](const auto& scheme) {
                            std::string name = scheme.param;
                            for (char& c : name) c = c == '-' ? '_' : c;
