@@ -65,19 +65,17 @@ struct Dataset {
 };
 
 /// Reads a JSONL file. Empty lines are skipped. A row is one of (detected by its keys, in this order, unless forced):
-///   `messages`                       [{role, content, …}], rendered through the chat template (`tools` and
-///   `chat_template_kwargs`
-///                                    of the row are handed to it); loss on every assistant turn
-///   `conversations`                  ShareGPT: [{from, value}] with human, user, gpt, assistant, system, tool,
-///   function_call, observation;
-///                                    then as `messages`
-///   `prompt`, `completion`           raw text: no template, nothing prepended or appended, tokenized apart with special
-///   tokens
-///                                    parsed, and joined; loss on the completion
-///   `instruction`[, `input`, `output`]  alpaca: one user turn (instruction, blank line, input) and one answer through the
-///                                    template if there is one, else the alpaca prompt text (see docs) and EOS; loss on the
-///                                    output
-///   `text`                           raw text, special tokens parsed, EOS appended; loss on all of it
+/// - `messages`: [{role, content, …}], rendered through the chat template (`tools` and `chat_template_kwargs` of the row are
+///   handed to it); loss on every assistant turn.
+/// - `conversations`: ShareGPT, [{from, value}] with human, user, gpt, assistant, model, system, developer, tool,
+///   function_call, function_response, observation; then as `messages`.
+/// - `prompt`, `completion`: raw text: no template, nothing prepended or appended, tokenized apart with special tokens
+/// parsed,
+///   and joined; loss on the completion.
+/// - `instruction`[, `input`], `output`: alpaca: one user turn (instruction, blank line, input) and one answer through the
+///   template if there is one; else Stanford Alpaca's prompt ("Below is an instruction that describes a task…", sections
+///   "### Instruction:", "### Input:", "### Response:", each on a line of its own), the output and EOS; loss on the output.
+/// - `text`: raw text, special tokens parsed, EOS appended; loss on all of it.
 ///
 /// The mask of a conversation comes from rendering, never from searching for markers. Turn k's span begins where the
 /// rendering of the turns before it, with the generation prompt, ends, and ends where the rendering up to and including turn

@@ -166,7 +166,7 @@ WordProblem baking(Draw& d) {
 }
 
 WordProblem saving(Draw& d) {
-  const int weekly = d.number(3, 25), weeks = d.number(3, 12), saved = weekly * weeks, spent = d.number(1, saved - 1);
+  const int weekly = d.number(3, 25), weeks = d.number(3, 12), saved = weekly * weeks, spent = d.number(2, saved - 1);
   return solved(
       fmt::format("{} saves {} dollars a week for {} weeks and then spends {} dollars on a {}. How many dollars are left?",
                   d.name, weekly, weeks, spent, d.pick(kGoods)),
@@ -193,7 +193,7 @@ WordProblem half(Draw& d) {
 }
 
 WordProblem wages(Draw& d) {
-  const int hours = d.number(3, 9), rate = d.number(8, 25), tip = d.number(2, 30), fare = d.number(1, 12),
+  const int hours = d.number(3, 9), rate = d.number(8, 25), tip = d.number(2, 30), fare = d.number(2, 12),
             pay = hours * rate;
   return solved(
       fmt::format(
