@@ -38,8 +38,9 @@ struct EvalReport {
 };
 
 /// One object. Rows: `nll` (nats per labelled token), `nll_ci` [low, high], `tokens`, `rows`; with a reference
-/// `reference_nll`, `nll_difference`, `kld`, `top1_agreement` and `…_ci` of each. Text: `perplexity`, `perplexity_ci`,
-/// `text_…` and `windows` (how it was counted). Choices: `accuracy`, `accuracy_normalized`, `…_ci`, `items`.
+/// `reference_nll`, `nll_difference`, `kld`, `top1_agreement` and `…_ci` of each, and `max_kld`. Text: `perplexity`,
+/// `perplexity_ci`, the figures above with `text_` in front (`text_tokens`: those scored), and `windows`: how it was
+/// counted. Choices: `accuracy`, `accuracy_normalized`, `…_ci`, `chance`, `items`.
 nlohmann::ordered_json to_json(const EvalReport& report);
 /// The same as lines of text for people.
 std::string to_text(const EvalReport& report);

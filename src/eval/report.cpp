@@ -58,7 +58,7 @@ ordered_json to_json(const EvalReport& report) {
                        {"context", text.windows.context},
                        {"stride", text.windows.stride},
                        {"bos", text.windows.bos},
-                       {"text_tokens", text.windows.text_tokens},
+                       {"tokens", text.windows.text_tokens},
                        {"scored_tokens", text.windows.scored_tokens},
                        {"how", text.windows.how()}};
   }

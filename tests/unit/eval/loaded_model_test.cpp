@@ -127,7 +127,7 @@ TEST_F(Models, EvaluatesRowsTextAndChoices) {
   EXPECT_EQ(json["rows"], 5);
   EXPECT_NEAR(json["perplexity"].get<double>(), std::exp(json["text_nll"].get<double>()), 1e-9);
   EXPECT_EQ(json["windows"]["scored_tokens"].get<std::int64_t>(), json["text_tokens"].get<std::int64_t>());
-  EXPECT_EQ(json["windows"]["scored_tokens"].get<std::int64_t>(), json["windows"]["text_tokens"].get<std::int64_t>() - 1);
+  EXPECT_EQ(json["windows"]["scored_tokens"].get<std::int64_t>(), json["windows"]["tokens"].get<std::int64_t>() - 1);
   const std::string lines = to_text(report);
   for (const char* word : {"answer NLL", "perplexity", "KLD", "top-1", "length-normalised"})
     EXPECT_NE(lines.find(word), std::string::npos) << word;
