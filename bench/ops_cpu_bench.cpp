@@ -34,6 +34,11 @@ struct Bench {
   ExecContext ctx{&cpu_backend(), &arena, DType::BF16};
 };
 
+/// Scratch that the op took from the workspace.
+void report_scratch(benchmark::State& state, const Bench& bench) {
+  state.counters["scratch MiB"] = static_cast<double>(bench.arena.peak()) / (1 << 20);
+}
+
 void report(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops / 1e9, benchmark::Counter::kIsIterationInvariantRate);
 }
@@ -51,6 +56,7 @@ void product(benchmark::State& state) {
   const Tensor a = random_tensor(in, ta ? k : m, ta ? m : k), b = random_tensor(in, tb ? n : k, tb ? k : n),
                c(out, Shape{m, n});
   for (auto _ : state) matmul(bench.ctx, a, b, c, {.transpose_a = ta, .transpose_b = tb});
+  report_scratch(state, bench);
   report(state, 2.0 * static_cast<double>(m * n * k));
 }
 
@@ -126,6 +132,7 @@ struct AttentionBench : Bench {
 void attention_forward(benchmark::State& state) {
   AttentionBench b(static_cast<std::int32_t>(state.range(0)));
   for (auto _ : state) attention(b.ctx, b.q, b.k, b.v, b.spans, b.shape, b.out, &b.lse.view());
+  report_scratch(state, b);
   report(state, 2 * b.flops);
 }
 BENCHMARK(attention_forward)->Arg(180)->Arg(512)->Arg(2048)->UseRealTime();
@@ -134,6 +141,7 @@ void attention_gradient(benchmark::State& state) {
   AttentionBench b(static_cast<std::int32_t>(state.range(0)));
   attention(b.ctx, b.q, b.k, b.v, b.spans, b.shape, b.out, &b.lse.view());
   for (auto _ : state) attention_backward(b.ctx, b.q, b.k, b.v, b.spans, b.shape, b.out, b.lse, b.q, b.dq, b.dk, b.dv);
+  report_scratch(state, b);
   report(state, 5 * b.flops);
 }
 BENCHMARK(attention_gradient)->Arg(180)->Arg(512)->Arg(2048)->UseRealTime();
@@ -158,6 +166,7 @@ void head_loss(benchmark::State& state) {
   const HeadGradients gradients{dhidden, nullptr};
   for (auto _ : state)
     linear_cross_entropy(bench.ctx, hidden, head, targets, 1.0f, nll, state.range(0) ? &gradients : nullptr);
+  report_scratch(state, bench);
   report(state, (state.range(0) ? 4.0 : 2.0) * 512 * static_cast<double>(kVocab * kHidden));
 }
 BENCHMARK(head_loss)->ArgName("gradient")->Arg(0)->Arg(1)->UseRealTime();

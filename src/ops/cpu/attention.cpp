@@ -97,6 +97,8 @@ class PackedSpans {
 void attention(const ExecContext& ctx, const Kernels& kernels, const TensorView& q, const TensorView& k, const TensorView& v,
                std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
                const TensorView* lse) {
+  if (shape.head_dim > kMaxHeadDim)
+    throw Unsupported("attention: expected a head_dim of at most {}, found {}", kMaxHeadDim, shape.head_dim);
   zero_outside_queries(out, spans);
   const Index d = shape.head_dim, count = static_cast<Index>(spans.size()), group = shape.heads / shape.kv_heads;
   const ArenaScope scope(workspace(ctx, "attention"));

@@ -38,6 +38,7 @@ struct AttentionTask {
 
 /// Attention works on tiles of 64 queries by 64 keys, in f32, with head_dim padded to whole vectors.
 inline constexpr Index kAttentionTile = 64;
+inline constexpr Index kMaxHeadDim = 512;  ///< attention_rows keeps a query on the stack.
 static constexpr Index attention_padded_dim(Index head_dim) { return (head_dim + 15) / 16 * 16; }
 static constexpr Index attention_tiles(Index rows) { return (rows + kAttentionTile - 1) / kAttentionTile; }
 /// Floats of one operand packed for `rows` rows, in either form below.

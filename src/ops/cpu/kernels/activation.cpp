@@ -73,16 +73,9 @@ void cross_entropy(Rows logits, const std::int32_t* targets, float grad_scale, f
       using T = TEMPER_TYPE(tag);
       T* grad = row_of<T>(dlogits, r);
       for_columns(cols, [&](Index c, auto get, auto put) { put(grad + c, exp(get(row + c) - shift) * factor); });
-      const Index target = targets[r];
-      const Index first = target / kLanes * kLanes;
-      const Index count = cols - first < kLanes ? cols - first : kLanes;
-      // The target's own group again, in f32, so that p − 1 is rounded once.
-      float lanes[kLanes], grads[kLanes];
-      for (Index i = 0; i < kLanes; ++i) lanes[i] = i == target - first ? at_target : n.largest;
-      store(grads, (exp(load(lanes) - shift) * Vec(1.0f / n.total) - Vec(1.0f)) * Vec(grad_scale));
-      T rounded[kLanes];
-      store(rounded, load(grads));
-      if (count > target - first) grad[target] = rounded[target - first];
+      // At the target again, from f32, so that p − 1 is rounded once.
+      const Vec p = exp(Vec(at_target) - shift) * Vec(1.0f / n.total);
+      store_part(grad + targets[r], (p - Vec(1.0f)) * Vec(grad_scale), 1);
     });
   }
 }

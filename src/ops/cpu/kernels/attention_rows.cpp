@@ -5,13 +5,18 @@
 namespace temper::ops::cpu::TEMPER_KERNEL_NS {
 namespace {
 
-constexpr Index kMaxHeadDim = 512, kKeyTile = 64;
+constexpr Index kKeyTile = 64;
 
-template <typename T>
-TEMPER_INLINE float dot(const float* a, const T* b, Index n) {
-  Vec total(0.0f);
-  for_columns(n, [&](Index c, auto get, auto) { total = multiply_add(get(a + c), get(b + c), total); });
-  return sum(total);
+/// Scores of kKeys keys from `key` on: independent sums that hide each other's latency.
+template <typename T, int kKeys>
+TEMPER_INLINE void dots(const AttentionTask& t, const float* query, Index key, float* scores) {
+  Vec total[kKeys];
+  for (Vec& sum : total) sum = Vec(0.0f);
+  for_columns(t.head_dim, [&](Index c, auto get, auto) {
+    const Vec q = get(query + c);
+    for (int j = 0; j < kKeys; ++j) total[j] = multiply_add(q, get(row_of<T>(t.k, key + j) + c), total[j]);
+  });
+  for (int j = 0; j < kKeys; ++j) scores[j] = sum(total[j]);
 }
 
 /// Running softmax over tiles of keys: the largest score so far, Σ exp(score − largest), Σ exp(…) · v.
@@ -27,10 +32,11 @@ void attend(const AttentionTask& t, Index query, Index first_key, Index end_key)
   for (Index begin = first_key; begin < end_key; begin += kKeyTile) {
     const Index count = end_key - begin < kKeyTile ? end_key - begin : kKeyTile;
     float top = largest;
-    for (Index j = 0; j < kKeyTile; ++j) {
-      scores[j] = j < count ? dot(query_row, row_of<T>(t.k, begin + j), t.head_dim) : -__builtin_inff();
-      top = scores[j] > top ? scores[j] : top;
-    }
+    Index done = 0;
+    for (; done + 4 <= count; done += 4) dots<T, 4>(t, query_row, begin + done, scores + done);
+    for (; done < count; ++done) dots<T, 1>(t, query_row, begin + done, scores + done);
+    for (; done < kKeyTile; ++done) scores[done] = -__builtin_inff();
+    for (Index j = 0; j < count; ++j) top = scores[j] > top ? scores[j] : top;
     float rescale[kLanes];
     store(rescale, exp(Vec(largest - top)));
     Vec sums(0.0f);

@@ -5,25 +5,37 @@
 namespace temper::ops::cpu::TEMPER_KERNEL_NS {
 namespace {
 
+/// kRows rows of a by kCols rows of b: that many independent sums hide the latency of each.
+template <typename T, int kRows, int kCols>
+TEMPER_INLINE void block(const Rows& a, const Rows& b, const Rows& c, Index row, Index col, Index k, float alpha,
+                         bool accumulate) {
+  Vec total[kRows][kCols];
+  for (auto& sums : total)
+    for (Vec& sum : sums) sum = Vec(0.0f);
+  for_columns(k, [&](Index i, auto get, auto) {
+    Vec left[kRows];
+    for (int m = 0; m < kRows; ++m) left[m] = get(row_of<T>(a, row + m) + i);
+    for (int n = 0; n < kCols; ++n) {
+      const Vec right = get(row_of<T>(b, col + n) + i);
+      for (int m = 0; m < kRows; ++m) total[m][n] = multiply_add(left[m], right, total[m][n]);
+    }
+  });
+  with_activation(c.type, [&](auto* tag) {
+    for (int m = 0; m < kRows; ++m)
+      for (int n = 0; n < kCols; ++n) {
+        auto* out = row_of<TEMPER_TYPE(tag)>(c, row + m) + col + n;
+        const Vec value(alpha * sum(total[m][n]));
+        store_part(out, accumulate ? load_part(out, 1) + value : value, 1);
+      }
+  });
+}
+
 template <typename T, int kRows>
 void product(const Rows& a, const Rows& b, const Rows& c, Index row, Index k, float alpha, bool accumulate, Index begin,
              Index end) {
-  for (Index n = begin; n < end; ++n) {
-    const T* weight = row_of<T>(b, n);
-    Vec total[kRows];
-    for (int i = 0; i < kRows; ++i) total[i] = Vec(0.0f);
-    for_columns(k, [&](Index i, auto get, auto) {
-      const Vec w = get(weight + i);
-      for (int m = 0; m < kRows; ++m) total[m] = multiply_add(get(row_of<T>(a, row + m) + i), w, total[m]);
-    });
-    for (int m = 0; m < kRows; ++m) {
-      const float value = alpha * sum(total[m]);
-      with_activation(c.type, [&](auto* tag) {
-        auto* out = row_of<TEMPER_TYPE(tag)>(c, row + m) + n;
-        store_part(out, accumulate ? load_part(out, 1) + Vec(value) : Vec(value), 1);
-      });
-    }
-  }
+  Index n = begin;
+  for (; n + 4 <= end; n += 4) block<T, kRows, 4>(a, b, c, row, n, k, alpha, accumulate);
+  for (; n < end; ++n) block<T, kRows, 1>(a, b, c, row, n, k, alpha, accumulate);
 }
 
 }  // namespace

@@ -176,19 +176,33 @@ TEMPER_INLINE void for_columns(Index cols, Body&& body) {
 
 // ---- Reductions over lanes, always in this order ------------------------------------------------------------------------
 
+typedef float FourF __attribute__((vector_size(16)));
+typedef float EightF __attribute__((vector_size(32)));
+
+/// Lane i meets lane i + 8, then i + 4, i + 2, i + 1.
 template <typename Combine>
 TEMPER_INLINE float reduce_lanes(const Vec& x, Combine&& combine) {
-  float lanes[kLanes];
-  store(lanes, x);
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lanes[i] = combine(lanes[i], lanes[i + width]);
-  return lanes[0];
+#if defined(__AVX512F__)
+  const EightF eight = combine(__builtin_shufflevector(x.part[0], x.part[0], 0, 1, 2, 3, 4, 5, 6, 7),
+                               __builtin_shufflevector(x.part[0], x.part[0], 8, 9, 10, 11, 12, 13, 14, 15));
+#elif defined(__AVX2__)
+  const EightF eight = combine(x.part[0], x.part[1]);
+#endif
+#if defined(__AVX2__)
+  const FourF four =
+      combine(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+#else
+  const FourF four = combine(combine(x.part[0], x.part[2]), combine(x.part[1], x.part[3]));
+#endif
+  return combine(combine(four[0], four[2]), combine(four[1], four[3]));
 }
 TEMPER_INLINE float sum(const Vec& x) {
-  return reduce_lanes(x, [](float a, float b) { return a + b; });
+  return reduce_lanes(
+      x, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
 }
 TEMPER_INLINE float maximum(const Vec& x) {
-  return reduce_lanes(x, [](float a, float b) { return a > b ? a : b; });
+  return reduce_lanes(
+      x, [](auto a, auto b) __attribute__((always_inline)) { return a > b ? a : b; });
 }
 
 // ---- exp ----------------------------------------------------------------------------------------------------------------
