@@ -69,9 +69,8 @@ struct Dataset {
 ///   handed to it); loss on every assistant turn.
 /// - `conversations`: ShareGPT, [{from, value}] with human, user, gpt, assistant, model, system, developer, tool,
 ///   function_call, function_response, observation; then as `messages`.
-/// - `prompt`, `completion`: raw text: no template, nothing prepended or appended, tokenized apart with special tokens
-/// parsed,
-///   and joined; loss on the completion.
+/// - `prompt`, `completion`: raw text: no template, nothing prepended or appended, tokenized apart with special
+///   tokens parsed, and joined; loss on the completion.
 /// - `instruction`[, `input`], `output`: alpaca: one user turn (instruction, blank line, input) and one answer through the
 ///   template if there is one; else Stanford Alpaca's prompt ("Below is an instruction that describes a task…", sections
 ///   "### Instruction:", "### Input:", "### Response:", each on a line of its own), the output and EOS; loss on the output.
