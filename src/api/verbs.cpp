@@ -48,6 +48,7 @@ std::vector<Contender> contenders_of(const Recipe& recipe, const train::TrainRes
 Json generation_json(const eval::Generation& generation) {
   return {{"text", generation.text},
           {"tokens", generation.ids.size()},
+          {"ids", generation.ids},
           {"prompt_tokens", generation.prompt_tokens},
           {"stop", eval::stop_reason_name(generation.stop)},
           {"prompt_seconds", generation.prompt_seconds},
