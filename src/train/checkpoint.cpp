@@ -91,6 +91,7 @@ Json state_json(const CheckpointState& state) {
           {"base_fingerprint", state.base_fingerprint},
           {"data_fingerprint", state.data_fingerprint},
           {"compute", state.compute},
+          {"isa", state.isa},
           {"metrics", state.metrics}};
 }
 
@@ -147,6 +148,7 @@ void read_state(const fs::path& path, CheckpointState& state) {
   state.base_fingerprint = files::require_string(json, "base_fingerprint", origin);
   state.data_fingerprint = files::require_string(json, "data_fingerprint", origin);
   state.compute = files::require_string(json, "compute", origin);
+  state.isa = files::require_string(json, "isa", origin);
   state.metrics = files::require_object(json, "metrics", origin);
 }
 

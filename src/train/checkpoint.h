@@ -35,6 +35,7 @@ struct CheckpointState {
   std::string base_fingerprint;  ///< Of the base model; see fingerprint.h.
   std::string data_fingerprint;  ///< Of the training rows.
   std::string compute;           ///< Dtype of the products' operands.
+  std::string isa;               ///< Instruction set in use: another may round products otherwise.
   std::string recipe_yaml;
   files::Json metrics = files::Json::object();         ///< Held-out figures so far.
   TensorView parameters, first_moment, second_moment;  ///< F32 [n].

@@ -55,6 +55,24 @@ void require_free(const fs::path& run) {
         run.string(), steps.back(), run.string());
 }
 
+void remove_partial_files(const fs::path& run) {
+  constexpr std::array<std::string_view, 5> kWritten = {recipe::kRecipeFileName, kLogName, "run.json",
+                                                        "adapter_model.safetensors", "adapter_config.json"};
+  std::vector<fs::path> leftovers;
+  for (const fs::path& folder : {run, run / kAdapterFolder}) {
+    std::error_code missing;
+    for (const auto& entry : fs::directory_iterator(folder, missing)) {
+      const std::string name = entry.path().filename().string();
+      for (const std::string_view file : kWritten)
+        if (name.starts_with(fmt::format("{}.partial.", file))) leftovers.push_back(entry.path());
+    }
+  }
+  for (const fs::path& path : leftovers) {
+    std::error_code ignored;
+    fs::remove(path, ignored);
+  }
+}
+
 recipe::Recipe stored_form(recipe::Recipe recipe) {
   recipe.out.clear();
   recipe.train.resume.clear();

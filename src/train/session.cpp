@@ -136,6 +136,9 @@ void Session::restore(const CheckpointState& state) {
                "give the rows that the run was started with");
   require_same("the operands' dtype", state.compute, std::string(dtype_name(ctx_.compute)),
                "set runtime.compute to the former");
+  if (state.isa != isa_name(active_isa()))
+    log_warning("the run was computed with {}, this machine uses {}: from here on figures may differ in their last bits",
+                state.isa, isa_name(active_isa()));
   const TensorView parameters = adapters_.parameters();
   if (state.parameters.shape.numel() != parameters.shape.numel())
     throw BadFile("{}: expected {} adapter parameters, found {}", run_.string(), parameters.shape.numel(),
@@ -172,6 +175,7 @@ TrainResult Session::run() {
   fs::create_directories(run_);
   write_file(run_ / recipe::kRecipeFileName, recipe::to_yaml(stored_form(recipe_)));
   store_.remove_leftovers();
+  remove_partial_files(run_);
   RunLog log(run_, done_);
   Progress progress("train", steps_);
   progress.resume_from(done_, tokens_);
@@ -280,6 +284,7 @@ void Session::save() {
   state.base_fingerprint = base_fingerprint_;
   state.data_fingerprint = data_fingerprint_;
   state.compute = dtype_name(ctx_.compute);
+  state.isa = isa_name(active_isa());
   state.recipe_yaml = recipe::to_yaml(stored_form(recipe_));
   state.metrics = to_json(held_out_);
   state.parameters = adapters_.parameters();

@@ -92,6 +92,8 @@ TEST(Kill, ResumedRunsEndWithTheSameAdapter) {
   EXPECT_EQ(eval::read_run_info(run).codes_checksum, whole.info.codes_checksum);
   for (const auto& entry : fs::directory_iterator(run / "checkpoints"))
     EXPECT_TRUE(entry.path().filename().string().starts_with("step-")) << entry.path();
+  for (const auto& entry : fs::recursive_directory_iterator(run))
+    EXPECT_EQ(entry.path().filename().string().find(".partial."), std::string::npos) << entry.path();
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ struct Written {
              .base_fingerprint = "base",
              .data_fingerprint = "data",
              .compute = "F32",
+             .isa = "avx2",
              .recipe_yaml = "optim:\n  lr: 4e-4\n",
              .metrics = {{"held_out", files::Json::array()}},
              .parameters = parameters,
@@ -78,6 +79,7 @@ TEST(Checkpoint, ComesBackWhole) {
   EXPECT_EQ(b.base_fingerprint, a.base_fingerprint);
   EXPECT_EQ(b.data_fingerprint, a.data_fingerprint);
   EXPECT_EQ(b.compute, a.compute);
+  EXPECT_EQ(b.isa, a.isa);
   EXPECT_EQ(b.recipe_yaml, a.recipe_yaml);
   EXPECT_EQ(b.metrics, a.metrics);
   EXPECT_EQ(values(b.parameters), values(a.parameters));

@@ -87,6 +87,20 @@ TEST(RunFolder, AskingForNothingTakesTheStoredRecipe) {
   EXPECT_TRUE(recipe::equal(resumed_recipe(asked, stored), stored));
 }
 
+TEST(RunFolder, HalfWrittenFilesAreRemoved) {
+  testing::TemporaryFolder folder;
+  fs::create_directories(folder / "adapter");
+  const fs::path mine = folder / "recipe.yaml.partial.123",
+                 its = folder.path() / "adapter" / "adapter_config.json.partial.9", whole = folder / "recipe.yaml",
+                 foreign = folder / "notes.partial.txt";
+  for (const fs::path& path : {mine, its, whole, foreign}) spill(path, "x");
+  remove_partial_files(folder.path());
+  EXPECT_FALSE(fs::exists(mine));
+  EXPECT_FALSE(fs::exists(its));
+  EXPECT_TRUE(fs::exists(whole));
+  EXPECT_TRUE(fs::exists(foreign));
+}
+
 TEST(RunFolder, TheLogForgetsAnAbandonedFuture) {
   testing::TemporaryFolder folder;
   {
