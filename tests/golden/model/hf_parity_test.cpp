@@ -1,5 +1,5 @@
-// Logits, loss and every gradient of tiny random models against transformers in f32 (tests/data/hf,
-// tools/oracles/hf_parity.py).
+// Logits, loss and every gradient of tiny random models against transformers in f32 (tests/data/hf;
+// tools/oracles/make_hf_parity.py makes those named odd_*).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,6 +13,27 @@
 
 namespace temper::model {
 namespace {
+
+/// The file's documents in one flat stream: its rows, or what its positions part.
+struct FlatBatch {
+  std::vector<std::int32_t> tokens, positions, targets;
+  std::vector<ops::AttentionSpan> spans;
+
+  FlatBatch(const std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& labels,
+            const std::vector<std::int32_t>& position_ids)
+      : tokens(ids), positions(position_ids) {
+    const auto n = static_cast<std::int32_t>(ids.size());
+    for (std::int32_t begin = 0, end = 1; begin < n; begin = end++) {
+      while (end < n && positions[static_cast<std::size_t>(end)] != 0) ++end;
+      spans.push_back({begin, end, begin, end});
+      for (std::int32_t i = begin + 1; i < end; ++i) targets.push_back(std::max(-1, labels[static_cast<std::size_t>(i)]));
+      targets.push_back(-1);
+    }
+  }
+  BatchView view() const { return {tokens, positions, targets, spans}; }
+  /// Tokens of the first document.
+  std::size_t first_document() const { return static_cast<std::size_t>(spans[0].query_end); }
+};
 
 struct Parity : testing::TestWithParam<std::string> {
   std::string folder = std::string(TEMPER_TEST_DATA) + "/hf/" + GetParam();
@@ -33,25 +54,14 @@ struct Parity : testing::TestWithParam<std::string> {
     std::memcpy(wide.data(), t.data.data(), t.data.size());
     return {wide.begin(), wide.end()};
   }
-};
-
-/// Rows of the file as documents of one flat stream.
-struct FlatBatch {
-  std::vector<std::int32_t> tokens, positions, targets;
-  std::vector<ops::AttentionSpan> spans;
-
-  FlatBatch(const std::vector<std::int32_t>& ids, const std::vector<std::int32_t>& labels, std::int32_t rows) : tokens(ids) {
-    const auto length = static_cast<std::int32_t>(ids.size()) / rows;
-    for (std::int32_t r = 0; r < rows; ++r) {
-      spans.push_back({r * length, (r + 1) * length, r * length, (r + 1) * length});
-      for (std::int32_t i = 0; i < length; ++i) {
-        positions.push_back(i);
-        const std::int32_t next = i + 1 < length ? labels[static_cast<std::size_t>(r * length + i + 1)] : -1;
-        targets.push_back(next < 0 ? -1 : next);
-      }
-    }
+  FlatBatch batch() const {
+    const auto ids = ints("input_ids");
+    if (expected.find("position_ids")) return {ids, ints("labels"), ints("position_ids")};
+    const auto length = static_cast<std::int32_t>(expected.at("input_ids").shape[1]);
+    std::vector<std::int32_t> positions;
+    for (std::size_t i = 0; i < ids.size(); ++i) positions.push_back(static_cast<std::int32_t>(i) % length);
+    return {ids, ints("labels"), positions};
   }
-  BatchView view() const { return {tokens, positions, targets, spans}; }
 };
 
 double norm(std::span<const float> x) {
@@ -75,10 +85,8 @@ void expect_close(std::span<const float> a, std::span<const float> b, const std:
 }
 
 TEST_P(Parity, Logits) {
-  const auto ids = ints("input_ids");
-  const auto rows = static_cast<std::int32_t>(expected.at("input_ids").shape[0]);
-  const FlatBatch batch(ids, ints("labels"), rows);
-  std::vector<std::int32_t> all(ids.size());
+  const FlatBatch batch = this->batch();
+  std::vector<std::int32_t> all(batch.tokens.size());
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
   std::vector<float> logits;
   model.logits(ctx, batch.view(), all, [&](std::size_t, const TensorView& chunk) {
@@ -89,8 +97,7 @@ TEST_P(Parity, Logits) {
 }
 
 TEST_P(Parity, LossAndGradients) {
-  const auto rows = static_cast<std::int32_t>(expected.at("input_ids").shape[0]);
-  const FlatBatch batch(ints("input_ids"), ints("labels"), rows);
+  const FlatBatch batch = this->batch();
   std::int64_t labelled = 0;
   for (const auto t : batch.targets) labelled += t >= 0;
   for (const Recompute recompute : {Recompute::None, Recompute::Block}) {
@@ -109,8 +116,7 @@ TEST_P(Parity, LossAndGradients) {
 /// Generation with a cache gives the logits of the whole sequence, token by token and in chunks.
 TEST_P(Parity, CacheEqualsWholeSequence) {
   const auto ids = ints("input_ids");
-  const auto rows = static_cast<std::size_t>(expected.at("input_ids").shape[0]);
-  const std::size_t length = ids.size() / rows, vocab = static_cast<std::size_t>(reader.arch().vocab_size);
+  const std::size_t length = batch().first_document(), vocab = static_cast<std::size_t>(reader.arch().vocab_size);
   for (const std::size_t chunk : {std::size_t{1}, std::size_t{5}}) {
     KvCache cache(reader.arch(), DType::F32, static_cast<std::int64_t>(length));
     std::vector<float> out(vocab);
@@ -123,7 +129,9 @@ TEST_P(Parity, CacheEqualsWholeSequence) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Hf, Parity, testing::Values("llama_untied", "llama31_tied", "mistral_swa"),
+INSTANTIATE_TEST_SUITE_P(Hf, Parity,
+                         testing::Values("llama_untied", "llama31_tied", "mistral_swa", "odd_untied", "odd_tied",
+                                         "odd_packed", "odd_packed_swa"),
                          [](const auto& model) { return model.param; });
 
 }  // namespace
