@@ -20,7 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kTrainRows = 3000, kTestRows = 200, kSteps = 60;
+constexpr std::int64_t kTrainRows = 3000, kTestRows = 200, kSteps = 50, kSeqLen = 512;
+constexpr double kLearningRate = 1e-3;
 constexpr const char* kScheme = "q4_0";
 
 /// The demo's own values for what the user left open.
@@ -29,6 +30,8 @@ Recipe with_defaults(Recipe recipe, const fs::path& folder) {
   recipe.data.eval_path = (folder / "data/test.jsonl").string();
   if (recipe.train.steps == 0) recipe.train.steps = kSteps;
   recipe.train.epochs = 0;
+  if (recipe.optim.lr == Recipe{}.optim.lr) recipe.optim.lr = kLearningRate;
+  if (recipe.data.seq_len > kSeqLen) recipe.data.seq_len = kSeqLen;
   if (recipe.optim.warmup_steps == 0) recipe.optim.warmup_steps = std::min<std::int64_t>(10, recipe.train.steps);
   return recipe;
 }
@@ -38,6 +41,8 @@ Recipe run_recipe(const Recipe& recipe, const fs::path& out, const std::string& 
   run.out = out.string();
   run.quant.scheme = scheme;
   run.train.eval_every = 0;
+  run.data.eval_path.clear();  // scored once, at the end, from the files
+  run.train.recompute = recipe::Recompute::None;
   return recipe::resolve(run, recipe::Verb::Train);
 }
 

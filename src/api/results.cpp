@@ -42,12 +42,11 @@ std::vector<eval::ResultRow> score_contenders(const ExecContext& ctx, std::span<
       std::find_if(contenders.begin(), contenders.end(), [](const Contender& c) { return c.kind == Kind::Tuned; });
   const auto reference = tuned == contenders.end() ? nullptr : eval::LoadedModel::open(ctx, tuned->path, tuned->scheme);
   std::vector<eval::ResultRow> rows;
+  std::optional<eval::Estimate> tuned_nll;  // every comparison scores the reference too
   std::optional<eval::Comparison> ptq;
   for (const Contender& contender : contenders) {
     if (reference && contender.kind == Kind::Tuned) {
       rows.push_back(row_of(contender, *reference));
-      rows.back().nll =
-          eval::score(ctx, reference->transformer(), samples, {bootstrap, eval::kTokensPerPass, contender.label}).nll;
       continue;
     }
     const auto model = eval::LoadedModel::open(ctx, contender.path, contender.scheme);
@@ -63,9 +62,12 @@ std::vector<eval::ResultRow> score_contenders(const ExecContext& ctx, std::span<
     row.nll = comparison.nll;
     row.kld = comparison.kld;
     row.top1_agreement = comparison.top1_agreement;
+    tuned_nll = comparison.reference_nll;
     if (contender.kind == Kind::Ptq) ptq = comparison;
     if (contender.kind == Kind::Qat && ptq) row.recovered = eval::recovered(*ptq, comparison, bootstrap);
   }
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    if (tuned_nll && contenders[i].kind == Kind::Tuned) rows[i].nll = *tuned_nll;
   return rows;
 }
 

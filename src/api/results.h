@@ -25,8 +25,8 @@ struct Contender {
   std::uint64_t bytes = 0;
 };
 
-/// Scores every contender on `samples` (text::Sample). The one of kind Tuned is the reference of KLD, top-1 agreement, and
-/// with one of kind Ptq, of what each Qat recovered.
+/// Scores every contender on `samples`; the base stands among them. The one of kind Tuned is the reference of KLD and top-1
+/// agreement and, together with one of kind Ptq, of what each Qat recovered.
 std::vector<eval::ResultRow> score_contenders(const ExecContext& ctx, std::span<const Contender> contenders,
                                               std::span<const text::Sample> samples, const recipe::EvalOptions& options);
 
