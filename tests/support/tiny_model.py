@@ -1,0 +1,54 @@
+"""A tiny random Llama as a Hugging Face folder with a tokenizer, and safetensors files with whatever fault a test wants."""
+import json
+import shutil
+import struct
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1] / "data" / "hf" / "llama_untied"
+SPECIAL = ["<pad>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
+CHARACTERS = "\u0120\u010aabcdefghijklmnopqrstuvwxyzABCDEFGHIJKLM0123456789.,?!:+"  # space and newline of the byte alphabet first
+TEMPLATE = ("{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+            "{% if add_generation_prompt %}<|assistant|>{% endif %}")
+
+
+def write(folder):
+    """Copies the model and writes a byte-level tokenizer of at most 80 ids beside it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(SOURCE / name, folder / name)
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *CHARACTERS])}
+    flags = dict(special=True, normalized=False, lstrip=False, rstrip=False, single_word=False)
+    byte_level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
+    tokenizer = dict(version="1.0", added_tokens=[dict(id=i, content=t, **flags) for i, t in enumerate(SPECIAL)],
+                     normalizer=None, pre_tokenizer=byte_level, post_processor=None, decoder=byte_level,
+                     model=dict(type="BPE", vocab=vocab, merges=[]))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text(json.dumps(dict(
+        tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="<|end|>", pad_token="<pad>",
+        chat_template=TEMPLATE)))
+    return folder
+
+
+def edit_config(folder, **changes):
+    path = Path(folder) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_tensors(folder, change):
+    """Writes model.safetensors anew; `change` gets the tensors, a dict name → [dtype, shape, bytes]."""
+    path = Path(folder) / "model.safetensors"
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + size])
+    header.pop("__metadata__", None)
+    tensors = {name: [t["dtype"], t["shape"], data[8 + size + t["data_offsets"][0]:8 + size + t["data_offsets"][1]]]
+               for name, t in header.items()}
+    change(tensors)
+    header, at = {}, 0
+    for name, (dtype, shape, content) in tensors.items():
+        header[name] = dict(dtype=dtype, shape=shape, data_offsets=[at, at + len(content)])
+        at += len(content)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(t[2] for t in tensors.values()))
