@@ -56,7 +56,7 @@ eval::Comparison measure(const ExecContext& ctx, eval::LoadedModel& trained, con
   status(fmt::format("comparing {} with the training graph", path.filename().string()));
   const auto reopened = eval::LoadedModel::open(ctx, path);
   verify_token_ids(trained.tokenizer(), reopened->tokenizer(), path);
-  const std::vector<text::Sample> probes = probe_samples(trained.tokenizer());
+  const std::vector<text::Sample> probes = probe_samples(trained.tokenizer(), trained.arch().max_positions);
   eval::CompareOptions options;
   options.progress = "verify";
   return eval::compare(ctx, reopened->transformer(), trained.transformer(), probes, options);

@@ -1,5 +1,6 @@
 #include "export/verify.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "model/peft.h"
@@ -58,6 +59,16 @@ std::string render(const text::Tokenizer& tokenizer, const text::Json& messages)
   return text::ChatTemplate(*tokenizer.chat_template()).render(messages, false, variables);
 }
 
+/// The first `length` tokens, at least one of them labelled.
+void cut(text::Sample& sample, std::size_t length) {
+  if (sample.ids.size() <= length) return;
+  sample.ids.resize(length);
+  sample.labelled.resize(length);
+  if (std::ranges::find(sample.labelled, 1) != sample.labelled.end()) return;
+  std::ranges::fill(sample.labelled, 1);
+  sample.labelled[0] = 0;
+}
+
 }  // namespace
 
 void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
@@ -98,7 +109,7 @@ void verify_token_ids(const text::Tokenizer& expected, const text::Tokenizer& fo
   }
 }
 
-std::vector<text::Sample> probe_samples(const text::Tokenizer& tokenizer) {
+std::vector<text::Sample> probe_samples(const text::Tokenizer& tokenizer, std::int64_t max_positions) {
   std::vector<text::Sample> samples;
   text::DatasetReport report;
   for (std::int64_t i = 0; i < kProbes; ++i) {
@@ -112,6 +123,7 @@ std::vector<text::Sample> probe_samples(const text::Tokenizer& tokenizer) {
     }
     for (text::Sample& sample : text::make_samples(row, fmt::format("probe {}", i), tokenizer, {}, report)) {
       sample.row = i + 1;
+      cut(sample, static_cast<std::size_t>(max_positions));
       samples.push_back(std::move(sample));
     }
   }

@@ -26,7 +26,8 @@ void verify_adapter(const model::Adapters& adapters, const model::TensorTable& t
 /// where ids differ. A model without a template is compared on their plain text.
 void verify_token_ids(const text::Tokenizer& expected, const text::Tokenizer& found, const std::filesystem::path& path);
 
-/// The same conversations, for measuring divergence: loss on the answers.
-std::vector<text::Sample> probe_samples(const text::Tokenizer& tokenizer);
+/// The same conversations, for measuring divergence: loss on the answers; cut to what the model has positions for, and if no
+/// answer is left, loss on everything.
+std::vector<text::Sample> probe_samples(const text::Tokenizer& tokenizer, std::int64_t max_positions);
 
 }  // namespace temper::exporter

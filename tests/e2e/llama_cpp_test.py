@@ -18,9 +18,9 @@ from temper_cli import TemperTest, model, ok, ok_json, say, shown_ids, word_prob
 QUANTIZED = {"q4_0": "Q4_0", "q8_0": "Q8_0"}
 FILE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 7, "bf16": 32}
 PROMPTS = ["The capital of France is", "def add(a, b):\n    return", "Once upon a time there was a small"]
-# llama.cpp keeps keys and values as f16 (relative error 2^-11 each), temper as f32, which moves a logit of size 20 by about
+# llama.cpp's attention works in f16 (relative error 2^-11 a rounding), temper's in f32, which moves a logit of size 20 by about
 # 20 * 2^-11 = 0.01; everything else is f32 in both. Single logits get five times that, means of n tokens 1 / sqrt(n) of it.
-F16_CACHE = 0.01
+F16_ATTENTION = 0.01
 
 
 class LlamaCpp(TemperTest):
@@ -166,7 +166,7 @@ class LlamaCpp(TemperTest):
                 a, b = (m.logits(start + ids)[at] for m in (rounded, exact))
                 move = np.abs(a - b).max(axis=1)
                 worst_move = max(worst_move, float(move.max()))
-                for logits, doubt, what in ((a, 2 * move, "Q4_0"), (b, np.full(len(ids), 2 * 5 * F16_CACHE), "decoded")):
+                for logits, doubt, what in ((a, 2 * move, "Q4_0"), (b, np.full(len(ids), 2 * 5 * F16_ATTENTION), "decoded")):
                     top = np.sort(logits, axis=1)
                     sure = top[:, -1] - top[:, -2] > doubt
                     wrong = sure & (logits.argmax(axis=1) != np.array(ids))
@@ -192,7 +192,7 @@ class LlamaCpp(TemperTest):
                     total[1] += len(values)
         means = {name: total[0] / total[1] for name, total in sums.items()}
         self.assertEqual(measured["tokens"], sums["q4_0"][1])
-        self.assertAlmostEqual(measured["nll"], means["decoded"], delta=F16_CACHE / measured["tokens"] ** 0.5)
+        self.assertAlmostEqual(measured["nll"], means["decoded"], delta=F16_ATTENTION / measured["tokens"] ** 0.5)
         say(f"answer NLL of {measured['tokens']} tokens: temper {measured['nll']:.5f}, llama.cpp {means['decoded']:.5f} "
             f"(with 8-bit activations {means['q4_0']:.5f})")
 

@@ -12,7 +12,7 @@ import llama_cpp
 from temper_cli import TemperTest, model, ok, ok_json, say
 
 CONTEXT = 128
-# Both in f32, but for llama.cpp's cache of keys and values in f16 (relative error 2^-11, through 30 layers); errors of single
+# Both in f32, but for llama.cpp's attention in f16 (relative error 2^-11 a rounding, 30 layers); errors of single
 # tokens' NLL, about 0.01, mostly cancel in the mean.
 TOLERANCE = 0.001
 TEXT = """The lighthouse at the end of the island was built by two brothers who had lost a boat in a winter storm. They carried

@@ -4,25 +4,25 @@ import shutil
 import struct
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[1] / "data" / "hf" / "llama_untied"
+MODELS = Path(__file__).resolve().parents[1] / "data" / "hf"
 SPECIAL = ["<pad>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
 CHARACTERS = "\u0120\u010aabcdefghijklmnopqrstuvwxyzABCDEFGHIJKLM0123456789.,?!:+"  # space and newline of the byte alphabet first
 TEMPLATE = ("{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
             "{% if add_generation_prompt %}<|assistant|>{% endif %}")
 
 
-def write(folder):
-    """Copies the model and writes a byte-level tokenizer of at most 80 ids beside it."""
+def write(folder, name="llama_untied"):
+    """Copies a model of tests/data/hf and writes a byte-level tokenizer of at most 80 ids beside it."""
     folder = Path(folder)
     folder.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors"):
-        shutil.copyfile(SOURCE / name, folder / name)
-    vocab = {token: i for i, token in enumerate([*SPECIAL, *CHARACTERS])}
+    for file in ("config.json", "model.safetensors"):
+        shutil.copyfile(MODELS / name / file, folder / file)
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *CHARACTERS, "th"])}
     flags = dict(special=True, normalized=False, lstrip=False, rstrip=False, single_word=False)
     byte_level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
     tokenizer = dict(version="1.0", added_tokens=[dict(id=i, content=t, **flags) for i, t in enumerate(SPECIAL)],
                      normalizer=None, pre_tokenizer=byte_level, post_processor=None, decoder=byte_level,
-                     model=dict(type="BPE", vocab=vocab, merges=[]))
+                     model=dict(type="BPE", vocab=vocab, merges=[["t", "h"]]))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps(dict(
         tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="<|end|>", pad_token="<pad>",
