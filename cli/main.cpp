@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "base/cpu.h"
@@ -17,7 +18,7 @@
 
 namespace {
 
-constexpr int kInternalError = 70, kOutOfMemory = 6;
+constexpr int kInternalError = 70, kOutOfMemory = 6, kSystem = 7;
 
 /// Connects the libraries' log and progress to the terminal for as long as it lives.
 class Session {
@@ -66,6 +67,9 @@ int main(int argc, char** argv) {
     fmt::print(stderr,
                "temper: out of memory; a smaller train.micro_batch or data.seq_len needs less, and train.recompute=block\n");
     return kOutOfMemory;
+  } catch (const std::filesystem::filesystem_error& error) {
+    fmt::print(stderr, "temper: {}: the system refused: {}\n", error.path1().string(), error.code().message());
+    return kSystem;
   } catch (const std::exception& error) {
     fmt::print(stderr, "temper: internal error: {}\n", error.what());
     return kInternalError;

@@ -179,6 +179,15 @@ class BadInput(TemperTest):
                      self.run_folder)
         self.refused(OPTION, [self.good, "there already"], "export", "--run", self.run_folder, "--to", "hf", "--out", self.good)
         self.refused(OPTION, [self.data, "file"], *self.training(self.good), "--steps", 1, "--out", self.data)
+        below = self.data / "below"  # a file is no folder
+        self.refused(SYSTEM, [self.data, "refused"], *self.training(self.good), "--steps", 1, "--out", below)
+        self.refused(SYSTEM, [self.data, "refused"], "export", "--run", self.run_folder, "--to", "hf", "--out", below)
+
+    def test_positions(self):
+        """A row longer than the model's 64 positions."""
+        path = write_jsonl(self.folder / "long.jsonl", [{"prompt": "a b ", "completion": "c d " * 40}] * 3)
+        self.refused(OPTION, ["data.seq_len", "64"], "train", "--model", self.good, "--data", path, "--steps", 1, "--seq-len",
+                     256, "--out", self.folder / "never")
 
     def test_full_disk(self):
         """Writes fail beyond 20 kB, as on a full disk; a file that is to be replaced stays."""
