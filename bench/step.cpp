@@ -105,7 +105,7 @@ int main(int argc, char** argv) {
   model::Transformer lora(reader.arch(), base, &adapters, false);
   const double lora_seconds = seconds_of([&] { lora.forward_backward(ctx, batch.view(), grad_scale), update(); }, repeat);
 
-  model::EncodedWeights encoded(ctx, base, quant::scheme(scheme_name));
+  model::EncodedWeights encoded(ctx, base, quant::scheme(scheme_name), base.storage());
   model::Transformer qat(reader.arch(), encoded, &adapters, true);
   const double encode_seconds = seconds_of([&] { encoded.encode(ctx, &adapters); }, repeat);
   const double qat_seconds = seconds_of(

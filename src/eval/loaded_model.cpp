@@ -53,7 +53,8 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   model::WeightSource* source = loaded->base_.get();
   if (formats != nullptr) {
     status(fmt::format("making {} codes", used));
-    loaded->encoded_ = std::make_unique<model::EncodedWeights>(ctx, *loaded->base_, *formats);
+    loaded->encoded_ = std::make_unique<model::EncodedWeights>(
+        ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage());
     loaded->encoded_->encode(ctx, loaded->adapters_.get());
     if (trained) check_codes(*loaded->encoded_, *run, path);
     source = loaded->encoded_.get();

@@ -39,8 +39,8 @@ BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer) {
   return weights;
 }
 
-EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme)
-    : base_(base), scheme_(scheme) {
+EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged)
+    : base_(base), scheme_(scheme), merged_(merged) {
   require_fit(base.table(), scheme);
   const TensorTable& table = base.table();
   encoded_.resize(table.size());
@@ -68,8 +68,8 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
       const Adapters::Entry* entry = adapters ? adapters->find(layer, l) : nullptr;
       const ops::LoraView lora = entry ? adapters->lora(*entry) : ops::LoraView{};
       quant::CodeStats stats;
-      ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, base_.storage(), *scheme_.linear,
-                            encoded_[index], &stats);
+      ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, merged_, *scheme_.linear, encoded_[index],
+                            &stats);
       sum.total += stats.total;
       sum.changed += stats.changed;
       sum.saturated += stats.saturated;

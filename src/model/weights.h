@@ -62,9 +62,10 @@ class BaseWeights : public WeightSource {
 /// rounding.
 class EncodedWeights : public WeightSource {
  public:
-  /// `base` must outlive this. Throws BadRecipe if a group does not divide a row. Nothing is encoded yet but embedding and
-  /// head.
-  EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme);
+  /// `base` must outlive this. Merged weights are rounded to `merged` before they are fit and rounded: the checkpoint's
+  /// dtype (base.storage()) for codes that any tool makes from the merged checkpoint, or F32. Throws BadRecipe if a group
+  /// does not divide a row. Nothing is encoded yet but embedding and head.
+  EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged);
 
   /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare
   /// with the encoding before; `names[i]` says which tensor saturates most, if asked for by the caller through `per_tensor`.
@@ -90,6 +91,7 @@ class EncodedWeights : public WeightSource {
 
   BaseWeights& base_;
   const quant::Scheme& scheme_;
+  DType merged_;
   std::vector<std::vector<std::byte>> encoded_;  // by table index; empty where 16-bit
   std::vector<Tensor> table_operands_;           // by table index; decoded embedding and head
   std::array<Tensor, kLinears.size()> scratch_;

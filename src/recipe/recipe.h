@@ -21,6 +21,11 @@ enum class Schedule { Cosine, Linear, Constant };
 /// Block: a block's activations are computed again in the backward pass; None: they are kept.
 enum class Recompute { None, Block };
 
+/// Dtype to which W + s·B·A is rounded before a scheme fits and rounds it. Checkpoint: that of the base, so that any tool
+/// that quantizes the merged 16-bit checkpoint arrives at the same codes. F32: no rounding in between, which loses less; the
+/// codes are then had from this run's own export only.
+enum class MergeDtype { Checkpoint, F32 };
+
 /// Operands of matrix products. Auto: bf16 where the CPU multiplies bf16, f32 elsewhere.
 enum class Compute { Auto, Bf16, F32 };
 
@@ -54,6 +59,7 @@ struct LoraOptions {
 struct QuantOptions {
   std::string scheme = "none";  ///< A name of quant's table of schemes, or "none".
   std::int64_t start_step = 0;  ///< Optimizer step at which fake quantization begins.
+  MergeDtype merge_dtype = MergeDtype::Checkpoint;
 };
 
 struct TrainOptions {

@@ -122,6 +122,14 @@ std::vector<Option> method_options() {
        .help = "Step at which quantization-aware training begins",
        .unit = "steps",
        .range = kCount},
+      {.key = "quant.merge_dtype",
+       .flag = "--merge-dtype",
+       .field = field<&Recipe::quant, &Q::merge_dtype>(),
+       .verbs = kTrain | kDemo,
+       .help = "Merged weights are rounded to this before the number format: checkpoint (what the merged 16-bit export "
+               "holds, so that "
+               "other tools arrive at the same codes) or f32 (loses less; the codes are those of this run's own export)",
+       .choices = {"checkpoint", "f32"}},
   };
 }
 

@@ -5,13 +5,14 @@
 namespace temper::train {
 
 QatController::QatController(const ExecContext& ctx, model::BaseWeights& base, model::Adapters& adapters,
-                             const model::ArchSpec& arch, const quant::Scheme* scheme, std::int64_t start_step,
-                             model::Recompute recompute)
+                             const model::ArchSpec& arch, const quant::Scheme* scheme, recipe::MergeDtype merge,
+                             std::int64_t start_step, model::Recompute recompute)
     : adapters_(adapters), start_step_(start_step), unmerged_(arch, base, &adapters) {
   unmerged_.set_recompute(recompute);
   if (scheme == nullptr) return;
   model::require_fit(base.table(), *scheme);
-  encoded_ = std::make_unique<model::EncodedWeights>(ctx, base, *scheme);
+  encoded_ = std::make_unique<model::EncodedWeights>(ctx, base, *scheme,
+                                                     merge == recipe::MergeDtype::F32 ? DType::F32 : base.storage());
   merged_.emplace(arch, *encoded_, &adapters, true);
   merged_->set_recompute(recompute);
 }

@@ -10,6 +10,7 @@
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "quant/scheme.h"
+#include "recipe/recipe.h"
 
 namespace temper::train {
 
@@ -26,7 +27,7 @@ class QatController {
  public:
   /// `scheme` null: no quantization. All references must outlive this. Throws BadRecipe if a group does not divide a row.
   QatController(const ExecContext& ctx, model::BaseWeights& base, model::Adapters& adapters, const model::ArchSpec& arch,
-                const quant::Scheme* scheme, std::int64_t start_step, model::Recompute recompute);
+                const quant::Scheme* scheme, recipe::MergeDtype merge, std::int64_t start_step, model::Recompute recompute);
 
   /// The network of optimizer step `step` (from 0), from the adapters as they are now. A second call for the same step does
   /// nothing. Throws Diverged if a merged weight is not finite.

@@ -105,7 +105,8 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       adapters_(reader_.table(), lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed)),
       packer_(data.train, pack_options(recipe)),
       steps_(total_steps(recipe, packer_)),
-      qat_(ctx, base_, adapters_, reader_.arch(), scheme_of(recipe), recipe.quant.start_step, recompute_of(recipe)),
+      qat_(ctx, base_, adapters_, reader_.arch(), scheme_of(recipe), recipe.quant.merge_dtype, recipe.quant.start_step,
+           recompute_of(recipe)),
       optimizer_(recipe.optim, recipe.train.max_grad_norm, adapters_.parameters()),
       schedule_(recipe.optim, steps_),
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
@@ -307,6 +308,7 @@ TrainResult Session::finish() {
   result.run = run_;
   result.info.base_model = fs::absolute(recipe_.model.path).lexically_normal().string();
   result.info.scheme = recipe_.quant.scheme;
+  result.info.merged_in_f32 = recipe_.quant.merge_dtype == recipe::MergeDtype::F32;
   result.info.steps = done_;
   result.info.codes_checksum = qat_.checksum();
   fs::create_directories(run_ / kAdapterFolder);

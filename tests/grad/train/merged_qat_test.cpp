@@ -145,7 +145,7 @@ TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
     for (float& b : entry.b.span<float>()) b = 0.05f * (2.0f * rng.uniform() - 1.0f);  // B of zero would leave dA zero
   adapters.prepare(ctx);
 
-  EncodedWeights encoded(ctx, base, quant::scheme(GetParam()));
+  EncodedWeights encoded(ctx, base, quant::scheme(GetParam()), base.storage());
   encoded.encode(ctx, &adapters);
   Transformer model(reader.arch(), encoded, &adapters, /*merged=*/true);
 

@@ -34,7 +34,7 @@ class Models : public ::testing::Test {
     for (const model::Adapters::Entry& entry : adapters.entries())
       for (float& x : entry.b.span<float>()) x = 0.2f * (rng.uniform() - 0.5f);
     save_peft(adapters, reader.table(), base_.string(), run / "adapter");
-    RunInfo info{base_.string(), scheme, 3, ""};
+    RunInfo info{.base_model = base_.string(), .scheme = scheme, .steps = 3, .codes_checksum = ""};
     write_run_info(info, run);
     if (scheme != "none") {
       info.codes_checksum = codes_checksum(*LoadedModel::open(ctx_, run)->encoded());
@@ -59,11 +59,13 @@ class Models : public ::testing::Test {
 TEST_F(Models, RunInfoRoundTrip) {
   std::filesystem::create_directories(folder_ / "r");
   EXPECT_FALSE(is_run(folder_ / "r"));
-  write_run_info({"/models/a", "q4_0", 60, "00ff"}, folder_ / "r");
+  write_run_info({.base_model = "/models/a", .scheme = "q4_0", .merged_in_f32 = true, .steps = 60, .codes_checksum = "00ff"},
+                 folder_ / "r");
   EXPECT_TRUE(is_run(folder_ / "r"));
   const RunInfo info = read_run_info(folder_ / "r");
   EXPECT_EQ(info.base_model, "/models/a");
   EXPECT_EQ(info.scheme, "q4_0");
+  EXPECT_TRUE(info.merged_in_f32);
   EXPECT_EQ(info.steps, 60);
   EXPECT_EQ(info.codes_checksum, "00ff");
   write_file(folder_ / "r" / "run.json", "{\"scheme\": \"none\", \"steps\": 1}");

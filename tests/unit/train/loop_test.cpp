@@ -78,7 +78,7 @@ TEST(Loop, ShipsTheCodesOfTheLastForwardPass) {
   const model::CheckpointReader reader = model::CheckpointReader::open(tiny.recipe.model.path);
   model::BaseWeights base(reader, cpu.ctx.compute);
   const model::Adapters adapters = model::load_peft(reader.table(), fs::path(tiny.recipe.out) / "adapter");
-  model::EncodedWeights weights(cpu.ctx, base, quant::scheme("q4_0"));
+  model::EncodedWeights weights(cpu.ctx, base, quant::scheme("q4_0"), base.storage());
   weights.encode(cpu.ctx, &adapters);
   EXPECT_EQ(result.info.codes_checksum, eval::codes_checksum(weights));
   const auto lines = log_of(tiny.recipe.out);

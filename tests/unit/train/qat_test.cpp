@@ -26,9 +26,10 @@ struct Fixture {
     base.emplace(*reader, cpu.ctx.compute);
     adapters.emplace(reader->table(), model::LoraConfig{.r = 4, .alpha = 8, .target_modules = {}}, 3);
   }
-  QatController controller(const char* scheme, std::int64_t start = 0) {
+  QatController controller(const char* scheme, std::int64_t start = 0,
+                           recipe::MergeDtype merge = recipe::MergeDtype::Checkpoint) {
     const quant::Scheme* found = scheme ? &quant::scheme(scheme) : nullptr;
-    return QatController(cpu.ctx, *base, *adapters, reader->arch(), found, start, model::Recompute::None);
+    return QatController(cpu.ctx, *base, *adapters, reader->arch(), found, merge, start, model::Recompute::None);
   }
   /// As an optimizer step would.
   void move_adapters(float by, std::uint64_t stream) {
@@ -37,8 +38,8 @@ struct Fixture {
       for (const TensorView& view : {entry.a, entry.b})
         for (float& x : view.span<float>()) x += by * (2 * rng.uniform() - 1);
   }
-  std::string checksum_of_merged(const char* scheme) {
-    model::EncodedWeights weights(cpu.ctx, *base, quant::scheme(scheme));
+  std::string checksum_of_merged(const char* scheme, DType merged = DType::BF16) {
+    model::EncodedWeights weights(cpu.ctx, *base, quant::scheme(scheme), merged);
     weights.encode(cpu.ctx, &*adapters);
     return eval::codes_checksum(weights);
   }
@@ -50,6 +51,18 @@ TEST(Qat, WithoutASchemeThereAreNoCodes) {
   EXPECT_EQ(&qat.prepare(f.cpu.ctx, 0).weights(), &*f.base);
   EXPECT_EQ(qat.checksum(), "");
   EXPECT_EQ(qat.shares().changed, 0);
+}
+
+TEST(Qat, MergedWeightsAreRoundedToTheCheckpointsDtypeUnlessAskedOtherwise) {
+  Fixture f;
+  f.move_adapters(0.1f, 1);
+  for (const auto& [merge, dtype] :
+       {std::pair{recipe::MergeDtype::Checkpoint, DType::BF16}, std::pair{recipe::MergeDtype::F32, DType::F32}}) {
+    QatController qat = f.controller("int4-sym-g32", 0, merge);
+    qat.prepare(f.cpu.ctx, 0);
+    EXPECT_EQ(qat.checksum(), f.checksum_of_merged("int4-sym-g32", dtype));
+  }
+  EXPECT_NE(f.checksum_of_merged("int4-sym-g32", DType::BF16), f.checksum_of_merged("int4-sym-g32", DType::F32));
 }
 
 TEST(Qat, CodesAreThoseOfTheMergedWeights) {
