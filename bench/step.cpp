@@ -1,4 +1,5 @@
-// One training step of LoRA and of QAT+LoRA on a real model, against the roofline of its own matrix products measured in the same run.
+// One training step of LoRA and of QAT+LoRA on a real model, against the roofline of its own matrix products measured in the
+// same run.
 //   step MODEL [--scheme NAME] [--tokens N] [--document N] [--repeat N] [--json]
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -52,17 +53,19 @@ struct RandomBatch {
 };
 
 /// Time of the products that a step cannot do without: each projection and the head, forward and input gradient.
-double product_seconds(const ExecContext& ctx, const model::ArchSpec& arch, const model::TensorTable& table, std::int64_t tokens,
-                       int repeat, double& flops) {
+double product_seconds(const ExecContext& ctx, const model::ArchSpec& arch, const model::TensorTable& table,
+                       std::int64_t tokens, int repeat, double& flops) {
   double sum = 0;
   flops = 0;
   const auto measure = [&](const Shape& weight, double count) {
-    const Tensor w(ctx.compute, weight, true), x(ctx.compute, {tokens, weight[1]}, true), y(ctx.compute, {tokens, weight[0]}, true);
+    const Tensor w(ctx.compute, weight, true), x(ctx.compute, {tokens, weight[1]}, true),
+        y(ctx.compute, {tokens, weight[0]}, true);
     sum += count * seconds_of([&] { ops::matmul(ctx, x, w, y, {.transpose_b = true}); }, repeat);
     sum += count * seconds_of([&] { ops::matmul(ctx, y, w, x); }, repeat);
     flops += count * 4.0 * static_cast<double>(tokens * weight.numel());
   };
-  for (const model::Linear l : model::kLinears) measure(table[table.linear(0, l)].shape, static_cast<double>(arch.num_layers));
+  for (const model::Linear l : model::kLinears)
+    measure(table[table.linear(0, l)].shape, static_cast<double>(arch.num_layers));
   measure(table[table.head()].shape, 1);
   return sum;
 }
@@ -76,12 +79,18 @@ int main(int argc, char** argv) {
   bool json = false;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
-    if (arg == "--json") json = true;
-    else if (arg == "--scheme" && i + 1 < argc) scheme_name = argv[++i];
-    else if (arg == "--tokens" && i + 1 < argc) tokens = std::stoll(argv[++i]);
-    else if (arg == "--document" && i + 1 < argc) document = std::stoll(argv[++i]);
-    else if (arg == "--repeat" && i + 1 < argc) repeat = std::stoi(argv[++i]);
-    else path = arg;
+    if (arg == "--json")
+      json = true;
+    else if (arg == "--scheme" && i + 1 < argc)
+      scheme_name = argv[++i];
+    else if (arg == "--tokens" && i + 1 < argc)
+      tokens = std::stoll(argv[++i]);
+    else if (arg == "--document" && i + 1 < argc)
+      document = std::stoll(argv[++i]);
+    else if (arg == "--repeat" && i + 1 < argc)
+      repeat = std::stoi(argv[++i]);
+    else
+      path = arg;
   }
   if (path.empty()) {
     fmt::print(stderr, "usage: step MODEL [--scheme NAME] [--tokens N] [--document N] [--repeat N] [--json]\n");

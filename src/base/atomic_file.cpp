@@ -40,7 +40,8 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::fail(const char* what) const {
-  throw IoError("{}: cannot {} ({}); the earlier file, if any, is untouched", final_path_.string(), what, std::strerror(errno));
+  throw IoError("{}: cannot {} ({}); the earlier file, if any, is untouched", final_path_.string(), what,
+                std::strerror(errno));
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
@@ -85,7 +86,8 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
 std::string read_file(const std::filesystem::path& path, std::size_t limit) {
   const MappedFile file(path);
   if (file.bytes().size() > limit) {
-    throw BadFile("{}: {} bytes, more than the {} allowed for a file of this kind", path.string(), file.bytes().size(), limit);
+    throw BadFile("{}: {} bytes, more than the {} allowed for a file of this kind", path.string(), file.bytes().size(),
+                  limit);
   }
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }

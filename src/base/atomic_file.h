@@ -9,8 +9,8 @@
 
 namespace temper {
 
-/// A file being written aside. `commit` makes it visible under its final name; without it, destruction removes what was written
-/// and any earlier file of that name stays untouched. Throws IoError naming the path (a full disk included).
+/// A file being written aside. `commit` makes it visible under its final name; without it, destruction removes what was
+/// written and any earlier file of that name stays untouched. Throws IoError naming the path (a full disk included).
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& final_path);

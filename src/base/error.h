@@ -21,23 +21,23 @@ class Error : public std::runtime_error {
 };
 
 /// Defines an error kind whose constructor formats its message: `throw BadFile("{}: expected {}, found {}", path, a, b)`.
-#define TEMPER_ERROR_KIND(Name, code)                                                       \
-  class Name : public Error {                                                               \
-   public:                                                                                  \
-    template <typename... Args>                                                             \
-    explicit Name(fmt::format_string<Args...> format, Args&&... args)                       \
-        : Error(fmt::format(format, std::forward<Args>(args)...), code) {}                  \
+#define TEMPER_ERROR_KIND(Name, code)                                      \
+  class Name : public Error {                                              \
+   public:                                                                 \
+    template <typename... Args>                                            \
+    explicit Name(fmt::format_string<Args...> format, Args&&... args)      \
+        : Error(fmt::format(format, std::forward<Args>(args)...), code) {} \
   }
 
-TEMPER_ERROR_KIND(BadFile, 3);      ///< A file that is missing, truncated, malformed or inconsistent.
-TEMPER_ERROR_KIND(BadRecipe, 2);    ///< An option that is unknown, out of range, or contradicts another.
-TEMPER_ERROR_KIND(BadData, 4);      ///< A dataset with a broken row, or with nothing to learn.
-TEMPER_ERROR_KIND(Unsupported, 5);  ///< Well-formed, but not something temper does.
-TEMPER_ERROR_KIND(OutOfMemory, 6);  ///< An arena or limit that ran dry.
-TEMPER_ERROR_KIND(IoError, 7);      ///< The system refused a read or write: full disk, permissions.
-TEMPER_ERROR_KIND(Diverged, 8);     ///< A loss or gradient that is NaN or infinite.
-TEMPER_ERROR_KIND(VerifyFailed, 9); ///< An exported file that does not answer as training did.
-TEMPER_ERROR_KIND(Interrupted, 130);///< The user asked to stop; state was saved.
+TEMPER_ERROR_KIND(BadFile, 3);        ///< A file that is missing, truncated, malformed or inconsistent.
+TEMPER_ERROR_KIND(BadRecipe, 2);      ///< An option that is unknown, out of range, or contradicts another.
+TEMPER_ERROR_KIND(BadData, 4);        ///< A dataset with a broken row, or with nothing to learn.
+TEMPER_ERROR_KIND(Unsupported, 5);    ///< Well-formed, but not something temper does.
+TEMPER_ERROR_KIND(OutOfMemory, 6);    ///< An arena or limit that ran dry.
+TEMPER_ERROR_KIND(IoError, 7);        ///< The system refused a read or write: full disk, permissions.
+TEMPER_ERROR_KIND(Diverged, 8);       ///< A loss or gradient that is NaN or infinite.
+TEMPER_ERROR_KIND(VerifyFailed, 9);   ///< An exported file that does not answer as training did.
+TEMPER_ERROR_KIND(Interrupted, 130);  ///< The user asked to stop; state was saved.
 
 /// A caller's mistake inside temper (shapes that do not fit an op, say), not a user's.
 TEMPER_ERROR_KIND(LogicError, 70);

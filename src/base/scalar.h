@@ -1,4 +1,5 @@
-// 16-bit floats and their exact conversions. Rounding is to nearest, ties to even; NaN stays NaN; f32 overflow gives infinity.
+// 16-bit floats and their exact conversions. Rounding is to nearest, ties to even; NaN stays NaN; f32 overflow gives
+// infinity.
 #pragma once
 
 #include <bit>

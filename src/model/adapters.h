@@ -40,7 +40,7 @@ class Adapters {
   const LoraConfig& config() const { return config_; }
   const std::vector<Entry>& entries() const { return entries_; }
   const Entry* find(int layer, Linear linear) const;  ///< Null where a projection has no adapter.
-  const Entry* find(std::size_t tensor) const;         ///< By index in the tensor table.
+  const Entry* find(std::size_t tensor) const;        ///< By index in the tensor table.
   ops::LoraView lora(const Entry& entry) const { return {entry.a, entry.b, config_.scale()}; }
 
   TensorView parameters() const { return parameters_; }  ///< F32 [n], all masters.

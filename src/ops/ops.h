@@ -1,8 +1,8 @@
-// The operations: contracts and checks. Each forwards to the context's backend (ops/backend.h) after checking shapes and dtypes;
-// a mistake throws LogicError or Unsupported naming the op and every shape and dtype.
+// The operations: contracts and checks. Each forwards to the context's backend (ops/backend.h) after checking shapes and
+// dtypes; a mistake throws LogicError or Unsupported naming the op and every shape and dtype.
 //
-// T is a dtype of activations and products' operands: F32 or BF16. Every output says `=` or `+=`. Matrices are row-major with a
-// row stride. All reductions have a fixed order: results do not depend on the number of threads.
+// T is a dtype of activations and products' operands: F32 or BF16. Every output says `=` or `+=`. Matrices are row-major
+// with a row stride. All reductions have a fixed order: results do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ struct MatmulOptions {
 };
 
 /// c [M, N] (= or +=) alpha · op(a) [M, K] · op(b) [K, N]. a and b share a dtype T; c is T or F32. Accumulates in f32.
-void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c, MatmulOptions options = {});
+void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c,
+            MatmulOptions options = {});
 
 // ---- Element-wise and gather ------------------------------------------------------------------------------------------
 
@@ -54,8 +55,9 @@ void rmsnorm(const ExecContext& ctx, const TensorView& x, const TensorView& weig
 void rmsnorm_backward(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& weight,
                       const TensorView& rstd, const TensorView& dx, const TensorView* dweight);
 
-/// Rotary embedding in place on x [T, heads · head_dim] (T): pairs (i, i + head_dim/2) of each head turn by the angle whose cosine
-/// and sine are row positions[t] of cos, sin [max_positions, head_dim/2] F32. `inverse` turns back: the backward pass.
+/// Rotary embedding in place on x [T, heads · head_dim] (T): pairs (i, i + head_dim/2) of each head turn by the angle whose
+/// cosine and sine are row positions[t] of cos, sin [max_positions, head_dim/2] F32. `inverse` turns back: the backward
+/// pass.
 void rope(const ExecContext& ctx, const TensorView& x, std::int64_t head_dim, std::span<const std::int32_t> positions,
           const TensorView& cos, const TensorView& sin, bool inverse);
 
@@ -67,23 +69,25 @@ void swiglu_backward(const ExecContext& ctx, const TensorView& gate, const Tenso
 
 // ---- Attention ---------------------------------------------------------------------------------------------------------
 
-/// One document: query rows [query_begin, query_end) attend to key rows [key_begin, key_end), aligned at the end: the last query sees
-/// the last key, the one before it one key fewer. In training both ranges are the same; with a KV cache there are more keys.
+/// One document: query rows [query_begin, query_end) attend to key rows [key_begin, key_end), aligned at the end: the last
+/// query sees the last key, the one before it one key fewer. In training both ranges are the same; with a KV cache there are
+/// more keys.
 struct AttentionSpan {
   std::int32_t query_begin, query_end, key_begin, key_end;
 };
 
 struct AttentionShape {
   std::int64_t heads, kv_heads, head_dim;
-  float scale;                      ///< Multiplies q·k; usually 1/sqrt(head_dim).
-  std::int64_t window = 0;          ///< > 0: a query sees at most this many keys, its own included.
+  float scale;              ///< Multiplies q·k; usually 1/sqrt(head_dim).
+  std::int64_t window = 0;  ///< > 0: a query sees at most this many keys, its own included.
 };
 
-/// Causal attention without a T×T matrix (Dao et al. 2022). q, out [Tq, heads·head_dim]; k, v [Tk, kv_heads·head_dim], all T;
-/// lse [Tq, heads] F32 = log of the softmax's denominator, for the backward pass (may be null in evaluation). Query heads
+/// Causal attention without a T×T matrix (Dao et al. 2022). q, out [Tq, heads·head_dim]; k, v [Tk, kv_heads·head_dim], all
+/// T; lse [Tq, heads] F32 = log of the softmax's denominator, for the backward pass (may be null in evaluation). Query heads
 /// h·g … h·g+g−1 share kv head h.
 void attention(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
-               std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out, const TensorView* lse);
+               std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
+               const TensorView* lse);
 /// dq, dk, dv (T) = gradients; out, lse from the forward pass; dout (T).
 void attention_backward(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
                         std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
@@ -92,18 +96,19 @@ void attention_backward(const ExecContext& ctx, const TensorView& q, const Tenso
 
 // ---- Loss ---------------------------------------------------------------------------------------------------------------
 
-/// Cross-entropy of rows of logits [n, V] F32 against targets [n] (all ≥ 0): nll[i] = logsumexp(row) − row[target]. If dlogits (T,
-/// [n, V]) is given, it = (softmax − onehot) · grad_scale. One pass for the maximum and sum, one for the gradient.
+/// Cross-entropy of rows of logits [n, V] F32 against targets [n] (all ≥ 0): nll[i] = logsumexp(row) − row[target]. If
+/// dlogits (T, [n, V]) is given, it = (softmax − onehot) · grad_scale. One pass for the maximum and sum, one for the
+/// gradient.
 void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<const std::int32_t> targets, float grad_scale,
                    std::span<float> nll, const TensorView* dlogits);
 
 struct HeadGradients {
-  TensorView dhidden;             ///< [n, H] F32, = .
-  const TensorView* dhead;        ///< [V, H] F32, +=, or null.
+  TensorView dhidden;       ///< [n, H] F32, = .
+  const TensorView* dhead;  ///< [V, H] F32, +=, or null.
 };
 
-/// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H] · headᵀ (T) [V, H].
-/// nll [n] =. With `gradients`, those of Σ nll · grad_scale.
+/// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H] · headᵀ (T)
+/// [V, H]. nll [n] =. With `gradients`, those of Σ nll · grad_scale.
 void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
                           std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                           const HeadGradients* gradients);
@@ -116,13 +121,14 @@ struct LoraView {
   float scale = 0.0f;
 };
 
-/// out [N, K] (BF16, F32 or F16: the dtype in which the merged checkpoint is stored) = round(base + scale · Σ_r b[n,r]·a[r,k]), the
-/// sum in f32, rank ascending, product and sum rounded separately: the same bits on every machine. base is F32, BF16 or F16.
+/// out [N, K] (BF16, F32 or F16: the dtype in which the merged checkpoint is stored) = round(base + scale · Σ_r
+/// b[n,r]·a[r,k]), the sum in f32, rank ascending, product and sum rounded separately: the same bits on every machine. base
+/// is F32, BF16 or F16.
 void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora, const TensorView& out);
 
-/// encoded = codec.encode(merged), merged as merge_lora would write it in `storage`, tile by tile; `lora` null: base itself. If
-/// `stats` is given, `encoded` must hold the earlier encoding (or be zero), against which changes are counted, and *stats +=.
-/// Non-finite merged values throw Diverged.
+/// encoded = codec.encode(merged), merged as merge_lora would write it in `storage`, tile by tile; `lora` null: base itself.
+/// If `stats` is given, `encoded` must hold the earlier encoding (or be zero), against which changes are counted, and *stats
+/// +=. Non-finite merged values throw Diverged.
 void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
                       const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats);
 

@@ -13,20 +13,33 @@ namespace temper {
 
 enum class DType : std::uint8_t { F64, F32, BF16, F16, I64, I32, I16, I8, U8, Bool };
 
-std::size_t dtype_size(DType dtype);           ///< Bytes of one element.
-std::string_view dtype_name(DType dtype);      ///< "F32", "BF16", … as safetensors spells it.
+std::size_t dtype_size(DType dtype);       ///< Bytes of one element.
+std::string_view dtype_name(DType dtype);  ///< "F32", "BF16", … as safetensors spells it.
 std::optional<DType> dtype_from_name(std::string_view name);
 
-template <typename T> inline constexpr DType dtype_of = [] { static_assert(sizeof(T) == 0, "no DType for this type"); return DType::F32; }();
-template <> inline constexpr DType dtype_of<double> = DType::F64;
-template <> inline constexpr DType dtype_of<float> = DType::F32;
-template <> inline constexpr DType dtype_of<bf16> = DType::BF16;
-template <> inline constexpr DType dtype_of<f16> = DType::F16;
-template <> inline constexpr DType dtype_of<std::int64_t> = DType::I64;
-template <> inline constexpr DType dtype_of<std::int32_t> = DType::I32;
-template <> inline constexpr DType dtype_of<std::int16_t> = DType::I16;
-template <> inline constexpr DType dtype_of<std::int8_t> = DType::I8;
-template <> inline constexpr DType dtype_of<std::uint8_t> = DType::U8;
+template <typename T>
+inline constexpr DType dtype_of = [] {
+  static_assert(sizeof(T) == 0, "no DType for this type");
+  return DType::F32;
+}();
+template <>
+inline constexpr DType dtype_of<double> = DType::F64;
+template <>
+inline constexpr DType dtype_of<float> = DType::F32;
+template <>
+inline constexpr DType dtype_of<bf16> = DType::BF16;
+template <>
+inline constexpr DType dtype_of<f16> = DType::F16;
+template <>
+inline constexpr DType dtype_of<std::int64_t> = DType::I64;
+template <>
+inline constexpr DType dtype_of<std::int32_t> = DType::I32;
+template <>
+inline constexpr DType dtype_of<std::int16_t> = DType::I16;
+template <>
+inline constexpr DType dtype_of<std::int8_t> = DType::I8;
+template <>
+inline constexpr DType dtype_of<std::uint8_t> = DType::U8;
 
 /// Runs `body` with a value of the C++ type behind a floating dtype: the one place where run-time types become static ones.
 /// Throws Unsupported, naming `op` and the dtype, for any other type.

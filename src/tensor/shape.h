@@ -18,10 +18,10 @@ class Shape {
 
   std::size_t rank() const { return dims_.size(); }
   std::int64_t operator[](std::size_t i) const { return dims_[i]; }
-  std::int64_t numel() const { return numel_; }             ///< 1 for rank 0.
+  std::int64_t numel() const { return numel_; }  ///< 1 for rank 0.
   const std::vector<std::int64_t>& dims() const { return dims_; }
   bool operator==(const Shape&) const = default;
-  std::string str() const;                                   ///< "[2, 3]"
+  std::string str() const;  ///< "[2, 3]"
 
  private:
   std::vector<std::int64_t> dims_;

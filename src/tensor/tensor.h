@@ -14,8 +14,8 @@ namespace temper {
 
 enum class Device : std::uint8_t { Cpu, Cuda };
 
-/// A non-owning, row-major view with a row stride. Rank 1 or 2 for operations ([rows, cols]; rank 1 is one row); any rank, and
-/// contiguous, for files. Const-ness is the op's contract: inputs are never written.
+/// A non-owning, row-major view with a row stride. Rank 1 or 2 for operations ([rows, cols]; rank 1 is one row); any rank,
+/// and contiguous, for files. Const-ness is the op's contract: inputs are never written.
 struct TensorView {
   void* data = nullptr;
   DType dtype = DType::F32;
@@ -43,7 +43,9 @@ struct TensorView {
     return static_cast<T*>(data);
   }
   template <typename T>
-  std::span<T> span() const { return {as<T>(), static_cast<std::size_t>(shape.numel())}; }
+  std::span<T> span() const {
+    return {as<T>(), static_cast<std::size_t>(shape.numel())};
+  }
 
   /// Rows [begin, end) of a matrix.
   TensorView slice_rows(std::int64_t begin, std::int64_t end) const;
@@ -64,19 +66,21 @@ class Tensor {
   const TensorView* operator->() const { return &view_; }
   explicit operator bool() const { return static_cast<bool>(storage_); }
   template <typename T>
-  std::span<T> span() const { return view_.span<T>(); }
+  std::span<T> span() const {
+    return view_.span<T>();
+  }
 
  private:
   std::shared_ptr<std::byte> storage_;
   TensorView view_;
 };
 
-/// A bump allocator over one block. Without memory behind it (`dry`), it hands out null views and only counts, so that running
-/// a schedule on it tells the peak. Marks free everything allocated since.
+/// A bump allocator over one block. Without memory behind it (`dry`), it hands out null views and only counts, so that
+/// running a schedule on it tells the peak. Marks free everything allocated since.
 class Arena {
  public:
-  Arena() = default;                             ///< Dry: counts only.
-  explicit Arena(std::size_t capacity_bytes);    ///< Reserves address space; pages are touched as they are used.
+  Arena() = default;                           ///< Dry: counts only.
+  explicit Arena(std::size_t capacity_bytes);  ///< Reserves address space; pages are touched as they are used.
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
