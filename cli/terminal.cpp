@@ -54,6 +54,7 @@ std::string describe(const ProgressReport& report, int bar_width) {
                            : fmt::format("  {}", report.done);
   if (report.tokens_per_second > 0) line += fmt::format("  {:.0f} tokens/s", report.tokens_per_second);
   if (report.loss) line += fmt::format("  loss {:.4f}", *report.loss);
+  if (!report.note.empty() && !report.finished) line += fmt::format("  {}", report.note);
   if (report.finished)
     line += fmt::format("  took {}", duration_text(report.seconds));
   else if (report.seconds_left >= 0)

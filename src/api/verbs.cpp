@@ -145,6 +145,9 @@ Outcome inspect_data(const Recipe& recipe, bool colour) {
   // Rows are counted from 1 by their line in the file.
   auto& samples = dataset.samples;
   std::erase_if(samples, [&](const text::Sample& s) { return s.row < recipe.inspect.row; });
+  if (samples.empty())
+    throw BadRecipe("inspect.row {}: {} has {} rows, and none from there on has anything to learn", recipe.inspect.row,
+                    recipe.data.path, dataset.report.rows);
   const text::InspectOptions options{.colour = colour, .ids = recipe.runtime.verbose, .rows = recipe.inspect.count};
   const text::DatasetReport& r = dataset.report;
   const Json json = {{"rows", r.rows},

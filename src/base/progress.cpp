@@ -46,6 +46,7 @@ ProgressReport Progress::make_report() const {
   report.done = done_;
   report.total = total_;
   report.loss = figures_.loss;
+  report.note = figures_.note;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   const auto fresh_units = static_cast<double>(done_ - first_);
   const auto fresh_tokens = static_cast<double>(figures_.tokens - first_tokens_);

@@ -13,6 +13,7 @@ namespace temper {
 struct ProgressFigures {
   std::int64_t tokens = 0;          ///< Tokens processed since the work began (0: no rate is shown).
   std::optional<double> loss = {};  ///< Loss of the latest step, nats per labelled token.
+  std::string note = {};            ///< Anything else worth watching, ready to be shown: "gradient 0.41".
 };
 
 /// What a sink is told about one piece of work.
@@ -24,6 +25,7 @@ struct ProgressReport {
   double tokens_per_second = 0;  ///< Mean since the work began; 0 if no tokens were counted.
   double seconds_left = -1;      ///< Estimated from the mean rate; negative if unknown.
   std::optional<double> loss;
+  std::string_view note;  ///< Valid during the call.
   bool finished = false;  ///< The last report of this piece of work.
 };
 

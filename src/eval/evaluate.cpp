@@ -49,6 +49,8 @@ Figures measure(const ExecContext& ctx, LoadedModel& model, LoadedModel* referen
 
 TextFigures measure_text(const ExecContext& ctx, LoadedModel& model, LoadedModel* reference,
                          const recipe::EvalOptions& eval) {
+  if (eval.context > model.arch().max_positions)
+    throw BadRecipe("eval.context ({}) exceeds the model's {} positions", eval.context, model.arch().max_positions);
   TextFigures figures;
   figures.windows =
       cut_windows(read_file(eval.text), model.tokenizer(), {eval.windows, eval.context, eval.stride, eval.rows});

@@ -13,31 +13,31 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A file or folder written beside its final name, which it takes on `publish`; removed otherwise.
+/// A file or folder written in a hidden folder beside its final name, which it takes on `publish`; removed otherwise.
 class Aside {
  public:
   explicit Aside(fs::path final_path) : final_(std::move(final_path)) {
     while (!final_.has_filename() && final_.has_parent_path()) final_ = final_.parent_path();
-    path_ = final_.parent_path() / fmt::format(".unverified.{}.{}", ::getpid(), final_.filename().string());
     if (fs::is_directory(final_) && !fs::is_empty(final_))
       throw BadRecipe("out {}: a folder with files is there already; remove it, or choose another name", final_.string());
-    if (final_.has_parent_path()) fs::create_directories(final_.parent_path());
+    folder_ = final_.parent_path() / fmt::format(".unverified.{}", ::getpid());
+    fs::create_directories(folder_);
   }
   ~Aside() {
     std::error_code ignored;
-    fs::remove_all(path_, ignored);
+    fs::remove_all(folder_, ignored);
   }
   Aside(const Aside&) = delete;
   Aside& operator=(const Aside&) = delete;
 
-  const fs::path& path() const { return path_; }
+  fs::path path() const { return folder_ / final_.filename(); }
   void publish() const {
     if (fs::is_directory(final_)) fs::remove(final_);  // empty, as the constructor saw
-    fs::rename(path_, final_);
+    fs::rename(path(), final_);
   }
 
  private:
-  fs::path final_, path_;
+  fs::path final_, folder_;
 };
 
 void measure_size(ExportReport& report, const fs::path& path) {

@@ -72,6 +72,15 @@ std::string first_non_finite(const model::Adapters& adapters, const model::Tenso
   return "gradient";
 }
 
+/// The watch-dogs of a step, for the progress line.
+std::string watched(const StepLog& line) {
+  std::string text = fmt::format("gradient {:.2f}", line.grad_norm);
+  if (line.shares.saturated > 0)
+    text += fmt::format("  codes changed {:.3f} %  at the ends {:.1f} %", 100 * line.shares.changed,
+                        100 * line.shares.saturated);
+  return text;
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -183,7 +192,7 @@ TrainResult Session::run() {
   while (done_ < steps_) {
     if (interrupted()) stop();
     StepLog line = step();
-    progress.update(done_, {.tokens = tokens_, .loss = last_loss_});
+    progress.update(done_, {.tokens = tokens_, .loss = last_loss_, .note = watched(line)});
     if (evaluation_due()) {
       try {
         held_out_.push_back(evaluate());
