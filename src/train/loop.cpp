@@ -46,13 +46,11 @@ Start start_of(const recipe::Recipe& recipe) {
   return {recipe, std::nullopt};
 }
 
-std::vector<text::Sample> load_samples(const std::string& path, const recipe::DataOptions& data,
-                                       const text::Tokenizer& tokenizer, std::int64_t max_rows) {
+std::vector<text::Sample> load_samples(const std::string& path, recipe::DataOptions data, const text::Tokenizer& tokenizer,
+                                       std::int64_t max_rows) {
   status(fmt::format("reading {}", path));
-  text::DatasetOptions options;
-  options.format = static_cast<text::RowFormat>(data.format);
-  options.max_rows = max_rows;
-  text::Dataset dataset = text::load_dataset(path, tokenizer, options);
+  data.seq_len = 0;  // whole rows: packing cuts them
+  text::Dataset dataset = eval::load_rows(path, data, tokenizer, max_rows);
   log_info("{}", dataset.report.text());
   return std::move(dataset.samples);
 }
