@@ -7,8 +7,8 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/nearest.h"
 #include "recipe/docs.h"
-#include "recipe/nearest.h"
 #include "recipe/options.h"
 #include "recipe/sources.h"
 
@@ -82,7 +82,7 @@ void check_verb(std::string_view word) {
   std::vector<std::string_view> names;
   for (const VerbInfo& verb : recipe::verbs()) names.push_back(verb.name.substr(0, verb.name.find(' ')));
   if (word.starts_with('-') || std::ranges::find(names, word) != names.end()) return;
-  const std::string_view nearest = recipe::nearest_name(word, names);
+  const std::string_view nearest = nearest_name(word, names);
   if (nearest.empty()) throw BadRecipe("\"{}\" is no verb of temper; `temper --help` lists them", word);
   throw BadRecipe("\"{}\" is no verb of temper; did you mean `temper {}`?", word, nearest);
 }

@@ -1,7 +1,6 @@
 #include "eval/loaded_model.h"
 
-#include <xxhash.h>
-
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "model/peft.h"
@@ -78,13 +77,9 @@ std::string LoadedModel::description() const {
 }
 
 std::string codes_checksum(const model::EncodedWeights& weights) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), &XXH3_freeState);
-  if (!state || XXH3_64bits_reset(state.get()) != XXH_OK) throw OutOfMemory("checksum of codes: no memory for its state");
-  for (std::size_t i = 0; i < weights.table().size(); ++i) {
-    const quant::EncodedView view = weights.encoded(i);
-    if (view.codec != nullptr) XXH3_64bits_update(state.get(), view.bytes.data(), view.bytes.size());
-  }
-  return fmt::format("{:016x}", XXH3_64bits_digest(state.get()));
+  Checksum checksum;
+  for (std::size_t i = 0; i < weights.table().size(); ++i) checksum.add(weights.encoded(i).bytes);
+  return checksum.hex();
 }
 
 }  // namespace temper::eval

@@ -1,7 +1,7 @@
 // The table of schemes.
 #include <algorithm>
-#include <numeric>
 
+#include "base/nearest.h"
 #include "quant/scheme.h"
 
 namespace temper::quant {
@@ -16,22 +16,6 @@ std::vector<Scheme> make_table() {
   table.push_back({"q4_0", find_codec("q4_0"), find_codec("q8_0"), {"gguf:q4_0"}});
   table.push_back({"q8_0", find_codec("q8_0"), find_codec("q8_0"), {"gguf:q8_0"}});
   return table;
-}
-
-/// Levenshtein distance.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row.back();
 }
 
 }  // namespace

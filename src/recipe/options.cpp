@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "recipe/nearest.h"
+#include "base/nearest.h"
 
 namespace temper::recipe {
 namespace {

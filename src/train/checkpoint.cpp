@@ -10,11 +10,11 @@
 #include <cstring>
 
 #include "base/atomic_file.h"
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "files/safetensors.h"
-#include "train/checksum.h"
 
 namespace temper::train {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <span>
 
-#include "train/checksum.h"
+#include "base/checksum.h"
 
 namespace temper::train {
 namespace {

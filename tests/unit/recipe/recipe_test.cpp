@@ -6,8 +6,8 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/nearest.h"
 #include "recipe/docs.h"
-#include "recipe/nearest.h"
 #include "recipe/options.h"
 #include "recipe/sources.h"
 

@@ -1,11 +1,11 @@
-#include "train/checksum.h"
+#include "base/checksum.h"
 
 #include <fmt/format.h>
 #include <xxhash.h>
 
 #include "base/error.h"
 
-namespace temper::train {
+namespace temper {
 
 struct Checksum::State {
   XXH3_state_t* xxh = XXH3_createState();
@@ -28,4 +28,4 @@ std::string checksum_of(std::span<const std::byte> bytes) {
   return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size()));
 }
 
-}  // namespace temper::train
+}  // namespace temper

@@ -1,4 +1,4 @@
-// XXH3-64 as checkpoints and fingerprints use it.
+// XXH3-64, for checkpoints, fingerprints and codes.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace temper::train {
+namespace temper {
 
 /// XXH3-64 over parts that arrive one after another, as 16 hexadecimal digits.
 class Checksum {
@@ -31,4 +31,4 @@ inline std::string checksum_of(std::string_view text) {
   return checksum_of(std::as_bytes(std::span(text.data(), text.size())));
 }
 
-}  // namespace temper::train
+}  // namespace temper

@@ -1,9 +1,9 @@
-#include "recipe/nearest.h"
+#include "base/nearest.h"
 
 #include <algorithm>
 #include <vector>
 
-namespace temper::recipe {
+namespace temper {
 namespace {
 std::string_view last_part(std::string_view name) { return name.substr(name.rfind('.') + 1); }
 }  // namespace
@@ -44,4 +44,4 @@ std::string_view nearest_name(std::string_view name, std::span<const std::string
   return best;
 }
 
-}  // namespace temper::recipe
+}  // namespace temper

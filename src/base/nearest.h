@@ -4,7 +4,7 @@
 #include <span>
 #include <string_view>
 
-namespace temper::recipe {
+namespace temper {
 
 /// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal string alignment distance).
 std::size_t edit_distance(std::string_view a, std::string_view b);
@@ -13,4 +13,4 @@ std::size_t edit_distance(std::string_view a, std::string_view b);
 /// length.
 std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates);
 
-}  // namespace temper::recipe
+}  // namespace temper
