@@ -7,7 +7,7 @@
 
 namespace temper::quant {
 
-/// `Format` has: Block {f16 d; …}, kName, kRule, kBits, scale(x) → unrounded d, code(x, id), put(block, j, q), get(block,
+/// `Format` has: Block {f16 d; …}, kName, kRows, kBits, scale(x) → unrounded d, code(x, id), put(block, j, q), get(block,
 /// j).
 template <typename Format>
 class BlockCodec final : public GroupCodec {
@@ -15,7 +15,7 @@ class BlockCodec final : public GroupCodec {
   static constexpr std::size_t kElements = 32;
 
  public:
-  BlockCodec() : GroupCodec(Format::kName, kElements, Format::kRule, sizeof(f16), Format::kBits) {}
+  BlockCodec() : GroupCodec(Format::kName, kElements, Format::kRows, sizeof(f16), Format::kBits) {}
 
   void fit(std::span<const float> row, std::span<float> params) const override {
     check_row(row.size(), params.size(), row_bytes(static_cast<std::int64_t>(row.size())));

@@ -19,6 +19,21 @@ void check_matrix(const Codec& codec, const TensorView& matrix, std::size_t byte
   check_size(codec, "encoded bytes", static_cast<std::size_t>(matrix.rows()) * codec.row_bytes(matrix.cols()), bytes);
 }
 
+void decode_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, std::span<const std::byte> encoded,
+                   const TensorView& out) {
+  check_matrix(codec, out, encoded.size());
+  const std::int64_t cols = out.cols();
+  const std::size_t bytes = codec.row_bytes(cols);
+  const auto* in = reinterpret_cast<const unsigned char*>(encoded.data());
+  for (std::int64_t r = 0; r < out.rows(); ++r, in += bytes) {
+    const std::int64_t offset = r * out.row_stride;
+    if (out.dtype == DType::F32)
+      kernels.decode_f32(in, cols, group, out.as<float>() + offset);
+    else
+      kernels.decode_bf16(in, cols, group, &out.as<bf16>()[offset].bits);
+  }
+}
+
 void refuse_to_write(const Codec& codec) { throw Unsupported("{}: this format is only read, not written", codec.name()); }
 
 }  // namespace temper::quant

@@ -1,4 +1,4 @@
-// Checks of sizes that every codec's entry points share.
+// What the entry points of codecs share: checks of sizes, rows through kernels.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "quant/codec.h"
+#include "quant/row_kernels.h"
 
 namespace temper::quant {
 
@@ -15,6 +16,10 @@ void check_cols(const Codec& codec, std::int64_t cols);
 void check_size(const Codec& codec, const char* what, std::size_t expected, std::size_t found);
 /// Checks that `matrix` is F32 or BF16 of rank 1 or 2 and that `bytes` is the size of its encoding.
 void check_matrix(const Codec& codec, const TensorView& matrix, std::size_t bytes);
+
+/// decode_rows by kernels, after the checks; `group` is what they take.
+void decode_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, std::span<const std::byte> encoded,
+                   const TensorView& out);
 
 /// Throws Unsupported: the codec only reads.
 [[noreturn]] void refuse_to_write(const Codec& codec);

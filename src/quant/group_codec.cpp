@@ -25,7 +25,7 @@ void GroupCodec::encode_rows(const TensorView& values, std::span<std::byte> enco
   check_matrix(*this, values, encoded.size());
   const std::int64_t cols = values.cols(), group = group_of(cols);
   const std::size_t bytes = row_bytes(cols);
-  const RowKernels& kernels = row_kernels(rule_);
+  const RowKernels& kernels = kernels_.in_use();
   auto* out = reinterpret_cast<unsigned char*>(encoded.data());
   for (std::int64_t r = 0; r < values.rows(); ++r, out += bytes) {
     const std::int64_t offset = r * values.row_stride;
@@ -37,18 +37,7 @@ void GroupCodec::encode_rows(const TensorView& values, std::span<std::byte> enco
 }
 
 void GroupCodec::decode_rows(std::span<const std::byte> encoded, const TensorView& out) const {
-  check_matrix(*this, out, encoded.size());
-  const std::int64_t cols = out.cols(), group = group_of(cols);
-  const std::size_t bytes = row_bytes(cols);
-  const RowKernels& kernels = row_kernels(rule_);
-  const auto* in = reinterpret_cast<const unsigned char*>(encoded.data());
-  for (std::int64_t r = 0; r < out.rows(); ++r, in += bytes) {
-    const std::int64_t offset = r * out.row_stride;
-    if (out.dtype == DType::F32)
-      kernels.decode_f32(in, cols, group, out.as<float>() + offset);
-    else
-      kernels.decode_bf16(in, cols, group, &out.as<bf16>()[offset].bits);
-  }
+  decode_matrix(*this, kernels_.in_use(), group_of(out.cols()), encoded, out);
 }
 
 CodeStats GroupCodec::stats(std::span<const std::byte> encoded, std::span<const std::byte> earlier, std::int64_t rows,
@@ -56,7 +45,7 @@ CodeStats GroupCodec::stats(std::span<const std::byte> encoded, std::span<const 
   const std::size_t bytes = row_bytes(cols);
   check_size(*this, "encoded bytes", static_cast<std::size_t>(rows) * bytes, encoded.size());
   if (!earlier.empty()) check_size(*this, "earlier encoded bytes", encoded.size(), earlier.size());
-  const RowKernels& kernels = row_kernels(rule_);
+  const RowKernels& kernels = kernels_.in_use();
   const auto* now = reinterpret_cast<const unsigned char*>(encoded.data());
   const auto* before = earlier.empty() ? now : reinterpret_cast<const unsigned char*>(earlier.data());
   CodeStats sum{rows * cols, 0, 0};

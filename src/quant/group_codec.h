@@ -18,8 +18,8 @@ class GroupCodec : public Codec {
                   std::int64_t cols) const final;
 
  protected:
-  GroupCodec(std::string name, std::int64_t group, RowRule rule, std::size_t scale_bytes, int bits)
-      : Codec(std::move(name), group, true), rule_(rule), scale_bytes_(scale_bytes), bits_(bits) {}
+  GroupCodec(std::string name, std::int64_t group, const PerIsa<RowKernels>& kernels, std::size_t scale_bytes, int bits)
+      : Codec(std::move(name), group, true), kernels_(kernels), scale_bytes_(scale_bytes), bits_(bits) {}
 
   /// Elements of a group in a row of `cols`.
   std::int64_t group_of(std::int64_t cols) const { return group() == 0 ? cols : group(); }
@@ -30,7 +30,7 @@ class GroupCodec : public Codec {
   void check_row(std::size_t cols, std::size_t params, std::size_t encoded) const;
 
  private:
-  RowRule rule_;
+  const PerIsa<RowKernels>& kernels_;
   std::size_t scale_bytes_;
   int bits_;
 };

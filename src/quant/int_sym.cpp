@@ -8,6 +8,8 @@
 // Encoded row: groups one after the other.
 //     int4   | f32 s | N/32 x 16 bytes |   byte j of a chunk of 32: (q[j] + 8) | (q[j + 16] + 8) << 4
 //     int8   | f32 s | N x i8          |
+#include "quant/isa/int_sym.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -29,7 +31,7 @@ std::string int_sym_name(int bits, std::int64_t group) {
 class IntSym final : public GroupCodec {
  public:
   IntSym(int bits, std::int64_t group)
-      : GroupCodec(int_sym_name(bits, group), group, bits == 4 ? RowRule::Int4Sym : RowRule::Int8Sym, sizeof(float), bits),
+      : GroupCodec(int_sym_name(bits, group), group, bits == 4 ? kInt4SymRows : kInt8SymRows, sizeof(float), bits),
         bits_(bits),
         qmax_((1 << (bits - 1)) - 1) {}
 

@@ -9,6 +9,8 @@
 // first 32, high ones the next. qh byte l holds bit 4 of element l of each sub-block s, as bit s. q6_k: 16 sub-blocks of 16.
 // Half a superblock (128 elements, four quarters of 32) takes 64 bytes of ql and 32 of qh: quarters 0 and 1 are the low
 // nibbles of ql, 2 and 3 the high ones; qh holds bits 4 and 5, two bits per quarter.
+#include "quant/isa/k_quants.h"
+
 #include "quant/formats.h"
 #include "quant/read_only_codec.h"
 
@@ -52,6 +54,7 @@ struct Q4K {
   };
   static_assert(sizeof(Block) == 144);
   static constexpr const char* kName = "q4_k";
+  static constexpr const PerIsa<RowKernels>& kRows = kQ4KRows;
   static constexpr std::size_t kElements = kSuper;
 
   static void unpack(const Block& block, std::int32_t* codes) { unpack_nibbles(block.qs, codes); }
@@ -67,6 +70,7 @@ struct Q5K {
   };
   static_assert(sizeof(Block) == 176);
   static constexpr const char* kName = "q5_k";
+  static constexpr const PerIsa<RowKernels>& kRows = kQ5KRows;
   static constexpr std::size_t kElements = kSuper;
 
   static void unpack(const Block& block, std::int32_t* codes) {
@@ -87,6 +91,7 @@ struct Q6K {
   };
   static_assert(sizeof(Block) == 210);
   static constexpr const char* kName = "q6_k";
+  static constexpr const PerIsa<RowKernels>& kRows = kQ6KRows;
   static constexpr std::size_t kElements = kSuper;
 
   static void unpack(const Block& block, std::int32_t* codes) {

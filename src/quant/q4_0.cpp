@@ -11,6 +11,7 @@
 
 #include "quant/block_codec.h"
 #include "quant/formats.h"
+#include "quant/isa/blocks.h"
 
 namespace temper::quant {
 namespace {
@@ -23,7 +24,7 @@ struct Q40 {
   static_assert(sizeof(Block) == 18);
 
   static constexpr const char* kName = "q4_0";
-  static constexpr RowRule kRule = RowRule::Q4_0;
+  static constexpr const PerIsa<RowKernels>& kRows = kQ40Rows;
   static constexpr int kBits = 4;
 
   static float scale(const float* x) {

@@ -2,6 +2,7 @@
 //
 //     | f16 d | f16 m | u8 qs[16] |     qs[j] = q[j] | q[j + 16] << 4,   x' = q * d + m
 #include "quant/formats.h"
+#include "quant/isa/blocks.h"
 #include "quant/read_only_codec.h"
 
 namespace temper::quant {
@@ -14,6 +15,7 @@ struct Q41 {
   };
   static_assert(sizeof(Block) == 20);
   static constexpr const char* kName = "q4_1";
+  static constexpr const PerIsa<RowKernels>& kRows = kQ41Rows;
   static constexpr std::size_t kElements = 32;
 
   static void unpack(const Block& block, std::int32_t* codes) {

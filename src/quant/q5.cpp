@@ -5,6 +5,7 @@
 //     q5_1   | f16 d | f16 m | u8 qh[4] | u8 qs[16] |     x' = q * d + m
 //     qs[j] = low4(q[j]) | low4(q[j + 16]) << 4
 #include "quant/formats.h"
+#include "quant/isa/blocks.h"
 #include "quant/read_only_codec.h"
 
 namespace temper::quant {
@@ -26,6 +27,7 @@ struct Q50 {
   };
   static_assert(sizeof(Block) == 22);
   static constexpr const char* kName = "q5_0";
+  static constexpr const PerIsa<RowKernels>& kRows = kQ50Rows;
   static constexpr std::size_t kElements = 32;
 
   static void unpack(const Block& block, std::int32_t* codes) { unpack_q5(block.qh, block.qs, 16, codes); }
@@ -42,6 +44,7 @@ struct Q51 {
   };
   static_assert(sizeof(Block) == 24);
   static constexpr const char* kName = "q5_1";
+  static constexpr const PerIsa<RowKernels>& kRows = kQ51Rows;
   static constexpr std::size_t kElements = 32;
 
   static void unpack(const Block& block, std::int32_t* codes) { unpack_q5(block.qh, block.qs, 0, codes); }

@@ -9,6 +9,7 @@
 
 #include "quant/block_codec.h"
 #include "quant/formats.h"
+#include "quant/isa/blocks.h"
 
 namespace temper::quant {
 namespace {
@@ -21,7 +22,7 @@ struct Q80 {
   static_assert(sizeof(Block) == 34);
 
   static constexpr const char* kName = "q8_0";
-  static constexpr RowRule kRule = RowRule::Q8_0;
+  static constexpr const PerIsa<RowKernels>& kRows = kQ80Rows;
   static constexpr int kBits = 8;
 
   static float scale(const float* x) {

@@ -5,11 +5,12 @@
 
 #include "quant/checks.h"
 #include "quant/codec.h"
+#include "quant/row_kernels.h"
 
 namespace temper::quant {
 
-/// `Format` has: Block (the bytes of a file), kName, kElements, unpack(block, codes) and decode(block, codes, values), both
-/// over the kElements of a block.
+/// `Format` has: Block (the bytes of a file), kName, kElements, kRows, unpack(block, codes) and decode(block, codes,
+/// values), both over the kElements of a block.
 template <typename Format>
 class ReadOnlyCodec final : public Codec {
   using Block = typename Format::Block;
@@ -32,7 +33,12 @@ class ReadOnlyCodec final : public Codec {
 
   void decode(std::span<const std::byte> encoded, std::span<float> row) const override {
     check_size(*this, "encoded bytes", row_bytes(static_cast<std::int64_t>(row.size())), encoded.size());
-    decode_blocks(encoded.data(), row.size(), row.data());
+    for (std::size_t i = 0; i < row.size(); i += kElements) {
+      const Block block = load(encoded.data(), i);
+      std::int32_t codes[kElements];
+      Format::unpack(block, codes);
+      Format::decode(block, codes, row.data() + i);
+    }
   }
 
   void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const override {
@@ -41,20 +47,7 @@ class ReadOnlyCodec final : public Codec {
   }
 
   void decode_rows(std::span<const std::byte> encoded, const TensorView& out) const override {
-    check_matrix(*this, out, encoded.size());
-    const auto cols = static_cast<std::size_t>(out.cols());
-    const std::size_t bytes = row_bytes(out.cols());
-    std::vector<float> buffer(out.dtype == DType::BF16 ? cols : 0);
-    for (std::int64_t r = 0; r < out.rows(); ++r) {
-      const std::byte* row = encoded.data() + static_cast<std::size_t>(r) * bytes;
-      if (out.dtype == DType::F32) {
-        decode_blocks(row, cols, out.as<float>() + r * out.row_stride);
-        continue;
-      }
-      decode_blocks(row, cols, buffer.data());
-      bf16* rounded = out.as<bf16>() + r * out.row_stride;
-      for (std::size_t i = 0; i < cols; ++i) rounded[i] = to_bf16(buffer[i]);
-    }
+    decode_matrix(*this, Format::kRows.in_use(), kElements, encoded, out);
   }
 
  private:
@@ -62,15 +55,6 @@ class ReadOnlyCodec final : public Codec {
     Block block;
     std::memcpy(&block, row + element / kElements * sizeof(Block), sizeof(Block));
     return block;
-  }
-
-  static void decode_blocks(const std::byte* row, std::size_t cols, float* values) {
-    for (std::size_t i = 0; i < cols; i += kElements) {
-      const Block block = load(row, i);
-      std::int32_t codes[kElements];
-      Format::unpack(block, codes);
-      Format::decode(block, codes, values + i);
-    }
   }
 };
 

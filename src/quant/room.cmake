@@ -1,4 +1,4 @@
-# The row kernels, once per instruction set. -O3 in every build type: they rely on the vectoriser.
+# The kernels of isa/, once per instruction set. -O3 in every build type: they rely on the vectoriser.
 set(quant_isa_levels generic)
 set(quant_flags_generic "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -6,8 +6,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(quant_flags_avx2 -march=x86-64-v3)
   set(quant_flags_avx512 -march=x86-64-v4 -mprefer-vector-width=512)
 endif()
+file(GLOB quant_isa_sources CONFIGURE_DEPENDS ${source_dir}/isa/*.cpp)
 foreach(level ${quant_isa_levels})
-  add_library(temper_quant_${level} OBJECT ${source_dir}/isa/row_kernels.cpp)
+  add_library(temper_quant_${level} OBJECT ${quant_isa_sources})
   target_include_directories(temper_quant_${level} PRIVATE ${include_root} ${CMAKE_BINARY_DIR}/rooms/base)
   target_link_libraries(temper_quant_${level} PRIVATE temper_flags)
   target_compile_definitions(temper_quant_${level} PRIVATE TEMPER_ISA_LEVEL=${level})

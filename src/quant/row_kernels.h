@@ -1,5 +1,5 @@
-// Fast kernels over one encoded row: the same source compiled once per instruction set (isa/row_kernels.cpp), each giving
-// the bytes of the scalar definition.
+// Fast kernels over one encoded row: the same source compiled once per instruction set (isa/*.cpp, one file per family of
+// formats), each giving the bytes of the scalar definition.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +8,12 @@
 
 namespace temper::quant {
 
-/// How a group is encoded: see int_sym.cpp, q4_0.cpp and q8_0.cpp.
-enum class RowRule : std::uint8_t { Int4Sym, Int8Sym, Q4_0, Q8_0 };
-
 struct CodeCounts {
   std::int64_t changed, saturated;
 };
 
-/// Kernels of one rule. A row has `cols` elements in groups of `group`, which divides cols. bf16 values are passed as their
-/// bits.
+/// Kernels of one format. A row has `cols` elements in groups of `group`, which divides cols. bf16 values are passed as
+/// their bits. Formats that are only read have no encode and count (nullptr).
 struct RowKernels {
   void (*encode_f32)(const float* values, std::int64_t cols, std::int64_t group, unsigned char* encoded);
   void (*encode_bf16)(const std::uint16_t* values, std::int64_t cols, std::int64_t group, unsigned char* encoded);
@@ -25,17 +22,39 @@ struct RowKernels {
   CodeCounts (*count)(const unsigned char* encoded, const unsigned char* earlier, std::int64_t cols, std::int64_t group);
 };
 
-/// Kernels of every rule, in the order of RowRule.
-struct RowKernelTable {
-  RowKernels rules[4];
-};
-
-/// Kernels for an instruction set (the best compiled one within it).
-const RowKernelTable& row_kernel_table(Isa isa);
-
-/// Kernels in use: those of active_isa(), or of the one that was set last.
-const RowKernels& row_kernels(RowRule rule);
+/// The compilation in use: that of active_isa(), or of the instruction set that was set last (the best one within it).
+int isa_level();
 /// Makes codecs use the kernels of `isa`, which the CPU must have; for tests and benchmarks.
 void set_row_kernels(Isa isa);
+
+/// Kernels of one kind, one pointer per compilation; TEMPER_PER_ISA makes them.
+template <typename Kernels>
+struct PerIsa {
+  const Kernels* levels[3];
+
+  const Kernels& in_use() const { return *levels[isa_level()]; }
+};
+
+/// Declares `name`, which a file of isa/ defines as `const Kernels name` in namespace temper::quant::TEMPER_ISA_LEVEL, and
+/// a PerIsa<Kernels> of the same name that stands for all its compilations. For use in namespace temper::quant.
+#if defined(__x86_64__)
+#define TEMPER_PER_ISA(Kernels, name) \
+  namespace generic {                 \
+  extern const Kernels name;          \
+  }                                   \
+  namespace avx2 {                    \
+  extern const Kernels name;          \
+  }                                   \
+  namespace avx512 {                  \
+  extern const Kernels name;          \
+  }                                   \
+  inline constexpr PerIsa<Kernels> name{{&generic::name, &avx2::name, &avx512::name}};
+#else
+#define TEMPER_PER_ISA(Kernels, name) \
+  namespace generic {                 \
+  extern const Kernels name;          \
+  }                                   \
+  inline constexpr PerIsa<Kernels> name{{&generic::name, &generic::name, &generic::name}};
+#endif
 
 }  // namespace temper::quant

@@ -1,0 +1,84 @@
+#include "quant/isa/k_quants.h"
+
+#include "quant/isa/common.h"
+
+namespace temper::quant::TEMPER_ISA_LEVEL {
+namespace {
+
+constexpr i64 kSuper = 256;
+
+/// Scales and minima of the 8 sub-blocks of a q4_k or q5_k superblock, which starts with f16 d, f16 dmin, u8 scales[12].
+struct Affines {
+  float scale[8], bias[8];
+
+  explicit Affines(const u8* block) {
+    // Four sub-blocks at a time, a byte each.
+    const u32 a = load<u32>(block + 4), b = load<u32>(block + 8), c = load<u32>(block + 12);
+    const u32 packed[4] = {a & 0x3f3f3f3fu, (c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u),  //
+                           b & 0x3f3f3f3fu, (c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u)};
+    u8 codes[16];
+    __builtin_memcpy(codes, packed, sizeof(codes));
+    const float d = from_half(load<u16>(block)), dmin = from_half(load<u16>(block + 2));
+    for (int s = 0; s < 8; ++s) {
+      scale[s] = d * static_cast<float>(codes[s]);
+      bias[s] = -(dmin * static_cast<float>(codes[8 + s]));
+    }
+  }
+};
+
+template <typename T>
+void decode_q4_k(const u8* block, i64 cols, i64, T* values) {
+  for (i64 i = 0; i < cols; i += kSuper, block += 144) {
+    const Affines affine(block);
+    for (int s = 0; s < 8; s += 2)
+      for (int half = 0; half < 32; half += 16) {
+        const Bytes packed = load<Bytes>(block + 16 + s * 16 + half);
+        T* out = values + i + s * 32 + half;
+        decode_affine(packed & 15, affine.scale[s], affine.bias[s], out);
+        decode_affine(packed >> 4, affine.scale[s + 1], affine.bias[s + 1], out + 32);
+      }
+  }
+}
+
+template <typename T>
+void decode_q5_k(const u8* block, i64 cols, i64, T* values) {
+  for (i64 i = 0; i < cols; i += kSuper, block += 176) {
+    const Affines affine(block);
+    for (int half = 0; half < 32; half += 16) {
+      Bytes high = load<Bytes>(block + 16 + half);  // the next sub-blocks' fifth bits are its lowest two
+      for (int s = 0; s < 8; s += 2, high >>= 2) {
+        const Bytes packed = load<Bytes>(block + 48 + s * 16 + half);
+        T* out = values + i + s * 32 + half;
+        decode_affine((packed & 15) | (high & 1) << 4, affine.scale[s], affine.bias[s], out);
+        decode_affine(packed >> 4 | (high & 2) << 3, affine.scale[s + 1], affine.bias[s + 1], out + 32);
+      }
+    }
+  }
+}
+
+template <typename T>
+void decode_q6_k(const u8* block, i64 cols, i64, T* values) {
+  for (i64 i = 0; i < cols; i += kSuper, block += 210) {
+    const float d = from_half(load<u16>(block + 208));
+    float scale[16];
+    for (int s = 0; s < 16; ++s) scale[s] = d * static_cast<float>(static_cast<i8>(block[192 + s]));
+    for (int part = 0; part < 16; part += 8)  // sub-blocks of one half of the superblock
+      for (int s = part; s < part + 2; ++s) {
+        const u8* low = block + part * 8 + s % 2 * 16;
+        const Bytes a = load<Bytes>(low), b = load<Bytes>(low + 32), high = load<Bytes>(block + 128 + part * 4 + s % 2 * 16);
+        T* out = values + i + s * 16;
+        decode_affine(((a & 15) | (high & 3) << 4) - 32, scale[s], -0.0f, out);
+        decode_affine(((b & 15) | (high & 12) << 2) - 32, scale[s + 2], -0.0f, out + 32);
+        decode_affine((a >> 4 | (high & 48)) - 32, scale[s + 4], -0.0f, out + 64);
+        decode_affine((b >> 4 | (high >> 6) << 4) - 32, scale[s + 6], -0.0f, out + 96);
+      }
+  }
+}
+
+}  // namespace
+
+const RowKernels kQ4KRows = {nullptr, nullptr, decode_q4_k<float>, decode_q4_k<u16>, nullptr};
+const RowKernels kQ5KRows = {nullptr, nullptr, decode_q5_k<float>, decode_q5_k<u16>, nullptr};
+const RowKernels kQ6KRows = {nullptr, nullptr, decode_q6_k<float>, decode_q6_k<u16>, nullptr};
+
+}  // namespace temper::quant::TEMPER_ISA_LEVEL

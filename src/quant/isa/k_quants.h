@@ -1,0 +1,12 @@
+// Row kernels of the GGUF formats with superblocks of 256 elements: see k_quants.cpp.
+#pragma once
+
+#include "quant/row_kernels.h"
+
+namespace temper::quant {
+
+TEMPER_PER_ISA(RowKernels, kQ4KRows)
+TEMPER_PER_ISA(RowKernels, kQ5KRows)
+TEMPER_PER_ISA(RowKernels, kQ6KRows)
+
+}  // namespace temper::quant
