@@ -47,8 +47,10 @@ class Codec {
   bool fits(std::int64_t cols) const { return cols > 0 && (group_ == 0 || cols % group_ == 0); }
   /// Bytes of one encoded row; throws LogicError if !fits(cols).
   virtual std::size_t row_bytes(std::int64_t cols) const = 0;
+  /// Bytes of an encoded row that repeat what a file stores once for many rows (see joins_rows).
+  virtual std::size_t repeated_bytes(std::int64_t) const { return 0; }
   double bits_per_weight(std::int64_t cols) const {
-    return 8.0 * static_cast<double>(row_bytes(cols)) / static_cast<double>(cols);
+    return 8.0 * static_cast<double>(row_bytes(cols) - repeated_bytes(cols)) / static_cast<double>(cols);
   }
 
   // ---- The definition: scalar, slow, one row. ----
@@ -62,11 +64,30 @@ class Codec {
   virtual void round(std::span<const float> row, std::span<const float> params, std::span<std::byte> encoded) const = 0;
   virtual void decode(std::span<const std::byte> encoded, std::span<float> row) const = 0;
 
+  // ---- Parameters that rows share: NVFP4's tensor scale, 128 × 128 blocks, the absmax of absmaxes. ----
+  // Fitting such a matrix goes: fit each row, join all rows' parameters, round each row. An encoded row repeats the shared
+  // parameters that it needs, so that rows are decoded, cut among threads and looked up one by one as in any other format.
+  /// True if a row's parameters depend on other rows.
+  virtual bool joins_rows() const { return false; }
+  /// Makes the parameters of all rows of a matrix [rows, params_per_row(cols)], as fit gave them row by row, those of the
+  /// matrix. Does nothing unless joins_rows(). Depends on no order of threads: callers fit rows in any, then join once.
+  virtual void join(std::span<float> params, std::int64_t rows, std::int64_t cols) const;
+
   // ---- Fast paths: rows of a matrix, serial (callers cut the rows among threads). ----
-  /// fit + round of every row. `values` is [rows, cols], F32 or BF16; `encoded` has rows * row_bytes(cols) bytes.
+  /// fit and round of every row, apart. `params` has rows * params_per_row(cols) floats. The scalar functions, row by row,
+  /// where a format has nothing faster.
+  virtual void fit_rows(const TensorView& values, std::span<float> params) const;
+  virtual void round_rows(const TensorView& values, std::span<const float> params, std::span<std::byte> encoded) const;
+  /// fit + (if joins_rows(), the matrix being all of `values`) join + round of every row. `values` is [rows, cols], F32 or
+  /// BF16; `encoded` has rows * row_bytes(cols) bytes.
   virtual void encode_rows(const TensorView& values, std::span<std::byte> encoded) const = 0;
   /// decode of every row into `out` [rows, cols], F32, or BF16 (then rounded to nearest even from the f32 value).
   virtual void decode_rows(std::span<const std::byte> encoded, const TensorView& out) const = 0;
+  /// y [M, N] (= or, with `accumulate`, +=) Σ_k operand(decode(row n))[k] · x[m, k] over the N rows of `encoded`, for a few
+  /// rows M of x: weights are multiplied as they are stored, decoded in registers where the instruction set has a kernel for
+  /// this format. The operand is bf16(decode) where x is BF16, decode itself where it is F32; y is F32, or has x's dtype.
+  /// The order of each sum depends on K alone. Serial (callers cut the rows among threads).
+  void dot_rows(std::span<const std::byte> encoded, const TensorView& x, const TensorView& y, bool accumulate) const;
   /// Codes of one row as integers, for tests and statistics: what decode multiplies by the scale (signed where the format
   /// centres them: -8…7 for q4_0, 0…15 for q4_1).
   virtual void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const = 0;

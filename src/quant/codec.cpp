@@ -1,0 +1,45 @@
+#include "quant/codec.h"
+
+#include "quant/checks.h"
+
+namespace temper::quant {
+namespace {
+
+/// Calls visit(row, r) with every row of F32 or BF16 `values` as floats.
+template <typename Visitor>
+void for_each_row(const TensorView& values, Visitor&& visit) {
+  std::vector<float> row(static_cast<std::size_t>(values.cols()));
+  for (std::int64_t r = 0; r < values.rows(); ++r) {
+    const std::int64_t offset = r * values.row_stride;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const std::int64_t at = offset + static_cast<std::int64_t>(i);
+      row[i] = values.dtype == DType::F32 ? values.as<const float>()[at] : to_float(values.as<const bf16>()[at]);
+    }
+    visit(row, static_cast<std::size_t>(r));
+  }
+}
+
+}  // namespace
+
+void Codec::join(std::span<float> params, std::int64_t rows, std::int64_t cols) const {
+  check_size(*this, "parameters", static_cast<std::size_t>(rows * params_per_row(cols)), params.size());
+}
+
+void Codec::fit_rows(const TensorView& values, std::span<float> params) const {
+  check_matrix(*this, values, static_cast<std::size_t>(values.rows()) * row_bytes(values.cols()));
+  const auto per_row = static_cast<std::size_t>(params_per_row(values.cols()));
+  check_size(*this, "parameters", static_cast<std::size_t>(values.rows()) * per_row, params.size());
+  for_each_row(values, [&](std::span<const float> row, std::size_t r) { fit(row, params.subspan(r * per_row, per_row)); });
+}
+
+void Codec::round_rows(const TensorView& values, std::span<const float> params, std::span<std::byte> encoded) const {
+  check_matrix(*this, values, encoded.size());
+  const auto per_row = static_cast<std::size_t>(params_per_row(values.cols()));
+  const std::size_t bytes = row_bytes(values.cols());
+  check_size(*this, "parameters", static_cast<std::size_t>(values.rows()) * per_row, params.size());
+  for_each_row(values, [&](std::span<const float> row, std::size_t r) {
+    round(row, params.subspan(r * per_row, per_row), encoded.subspan(r * bytes, bytes));
+  });
+}
+
+}  // namespace temper::quant
