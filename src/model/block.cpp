@@ -1,5 +1,6 @@
 #include "model/block.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace temper::model {
@@ -18,12 +19,24 @@ void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const Ten
   // The low-rank part is added in f32, before the one rounding to T.
   const bool through_f32 = lora && y.dtype != DType::F32;
   const TensorView sum = through_f32 ? c.ctx.workspace->allocate(DType::F32, y.shape) : y;
-  ops::matmul(c.ctx, x, c.weights[l], sum, {.transpose_b = true, .accumulate = accumulate});
+  ops::linear(c.ctx, x, c.weights[l], sum, accumulate);
   if (!lora) return;
   const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
   ops::matmul(c.ctx, x, lora->operand_a, low, {.transpose_b = true});
   ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true, .alpha = c.lora_scale});
   if (through_f32) ops::convert(c.ctx, sum, y);
+}
+
+/// Projections of the same x: one op where no adapter is applied unmerged.
+void linears_forward(const BlockCall& c, std::span<const Linear> linears, const TensorView& x,
+                     std::span<const TensorView> y) {
+  const bool plain = c.merged || std::ranges::all_of(linears, [&](Linear l) { return c.lora[at(l)] == nullptr; });
+  std::array<ops::LinearPart, 3> parts;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    parts[i] = {c.weights[linears[i]], y[i]};
+    if (!plain) linear_forward(c, linears[i], x, y[i]);
+  }
+  if (plain) ops::linear(c.ctx, x, std::span(parts).first(linears.size()));
 }
 
 /// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx. x, dy T; dx T or
@@ -37,7 +50,7 @@ void linear_backward(const BlockCall& c, Linear l, const TensorView& x, const Te
   const bool low_rank_dx = lora && !c.merged;
   const bool through_f32 = low_rank_dx && dx.dtype != DType::F32;
   const TensorView sum = through_f32 ? ctx.workspace->allocate(DType::F32, dx.shape) : dx;
-  ops::matmul(ctx, dy, c.weights[l], sum, {.accumulate = accumulate});
+  ops::matmul(ctx, dy, c.weights[l].dense, sum, {.accumulate = accumulate});
   if (dw) ops::matmul(ctx, dy, x, dw, {.transpose_a = true, .accumulate = true});
   if (!lora) return;
   const Shape low{x.rows(), lora->a.rows()};
@@ -73,17 +86,14 @@ BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType 
 void block_recompute(const BlockCall& c, BlockActivations& a) {
   const ExecContext& ctx = c.ctx;
   ops::rmsnorm(ctx, a.x_in, c.weights.attention_norm, c.arch.rms_norm_eps, a.n1, a.rstd1);
-  linear_forward(c, Linear::Q, a.n1, a.q);
-  linear_forward(c, Linear::K, a.n1, a.k);
-  linear_forward(c, Linear::V, a.n1, a.v);
+  linears_forward(c, std::array{Linear::Q, Linear::K, Linear::V}, a.n1, std::array{a.q, a.k, a.v});
   ops::rope(ctx, a.q, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
   ops::rope(ctx, a.k, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
   ops::attention(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c.arch), a.attended, &a.lse);
   if (a.x_mid.data != a.x_in.data) ops::convert(ctx, a.x_in, a.x_mid);
   linear_forward(c, Linear::O, a.attended, a.x_mid, /*accumulate=*/true);
   ops::rmsnorm(ctx, a.x_mid, c.weights.mlp_norm, c.arch.rms_norm_eps, a.n2, a.rstd2);
-  linear_forward(c, Linear::Gate, a.n2, a.gate);
-  linear_forward(c, Linear::Up, a.n2, a.up);
+  linears_forward(c, std::array{Linear::Gate, Linear::Up}, a.n2, std::array{a.gate, a.up});
   ops::swiglu(ctx, a.gate, a.up, a.act);
 }
 

@@ -23,6 +23,10 @@ std::vector<std::int32_t> targets_of(const BatchView& batch, std::span<const std
   return targets;
 }
 
+WeightForm form_for(std::size_t rows) {
+  return static_cast<std::int64_t>(rows) <= ops::kFewRows ? WeightForm::Held : WeightForm::Dense;
+}
+
 void check_batch(const BatchView& batch, bool with_targets) {
   if (batch.tokens.empty() || batch.positions.size() != batch.tokens.size() ||
       (with_targets && batch.targets.size() != batch.tokens.size()))
@@ -86,13 +90,14 @@ KvCache::KvCache(const ArchSpec& arch, DType compute, std::int64_t capacity_) : 
 /// Calls of the blocks of one pass; acquires a block's weights for the duration of a visit.
 class Transformer::Pass {
  public:
-  Pass(Transformer& model, const ExecContext& ctx, const BatchView& batch) : model_(model), ctx_(ctx), batch_(batch) {
+  Pass(Transformer& model, const ExecContext& ctx, const BatchView& batch, WeightForm form)
+      : model_(model), ctx_(ctx), batch_(batch), form_(form) {
     model.ensure_rope(batch.positions);
   }
 
   template <typename Visit>
   void block(int layer, Visit&& visit) {
-    const BlockWeights weights = model_.weights_.acquire(ctx_, layer);
+    const BlockWeights weights = model_.weights_.acquire(ctx_, layer, form_);
     BlockCall call{ctx_, model_.arch_, batch_, model_.rope_, weights, {}, 0.0f, model_.merged_};
     if (const Adapters* adapters = model_.adapters_) {
       call.lora_scale = adapters->config().scale();
@@ -113,6 +118,7 @@ class Transformer::Pass {
   Transformer& model_;
   const ExecContext& ctx_;
   const BatchView& batch_;
+  WeightForm form_;
 };
 
 Transformer::Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters, bool merged)
@@ -126,7 +132,7 @@ void Transformer::ensure_rope(std::span<const std::int32_t> positions) {
 }
 
 TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache) {
-  Pass pass(*this, ctx, batch);
+  Pass pass(*this, ctx, batch, form_for(batch.tokens.size()));
   const TensorView x = pass.residual();
   ops::embedding(ctx, weights_.embedding(), batch.tokens, x);
   ArenaScope scope(*ctx.workspace);
@@ -145,7 +151,7 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   const std::vector<std::int32_t> rows = labelled_rows(batch);
   if (rows.empty()) return 0.0;
   ArenaScope scope(*ctx.workspace);
-  Pass pass(*this, ctx, batch);
+  Pass pass(*this, ctx, batch, WeightForm::Dense);
   const bool keep = recompute_ == Recompute::None;
 
   // Forward: x[l] enters block l.
@@ -169,7 +175,8 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   std::vector<float> nll(rows.size());
   const auto wanted = [&](std::size_t index) { return base && (*base)[index] ? &(*base)[index] : nullptr; };
   const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(table_.head())};
-  ops::linear_cross_entropy(ctx, top.normed, weights_.head(), targets_of(batch, rows), grad_scale, nll, &head);
+  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense).dense, targets_of(batch, rows),
+                            grad_scale, nll, &head);
   const double sum = checked_sum(nll, rows);
 
   // Backward.
@@ -196,7 +203,8 @@ std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& bat
   ArenaScope scope(*ctx.workspace);
   const TensorView x = run_blocks(ctx, batch, nullptr);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
-  ops::linear_cross_entropy(ctx, top.normed, weights_.head(), targets_of(batch, rows), 0.0f, nll, nullptr);
+  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense).dense, targets_of(batch, rows), 0.0f, nll,
+                            nullptr);
   return nll;
 }
 
@@ -207,11 +215,12 @@ void Transformer::logits(const ExecContext& ctx, const BatchView& batch, std::sp
   const TensorView x = run_blocks(ctx, batch, nullptr);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   const std::int64_t n = static_cast<std::int64_t>(rows.size());
+  const ops::Weight head = weights_.head(ctx, form_for(rows.size()));
   const TensorView chunk = ctx.workspace->allocate(DType::F32, {std::min(n, kLogitsChunk), arch_.vocab_size});
   for (std::int64_t first = 0; first < n; first += kLogitsChunk) {
     const std::int64_t end = std::min(first + kLogitsChunk, n);
     const TensorView out = chunk.slice_rows(0, end - first);
-    ops::matmul(ctx, top.normed.slice_rows(first, end), weights_.head(), out, {.transpose_b = true});
+    ops::linear(ctx, top.normed.slice_rows(first, end), head, out);
     visit(static_cast<std::size_t>(first), out);
   }
 }
@@ -232,8 +241,8 @@ void Transformer::step(const ExecContext& ctx, KvCache& cache, std::span<const s
   const TensorView x = run_blocks(ctx, batch, &cache);
   const std::int32_t last = static_cast<std::int32_t>(n - 1);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, {&last, 1});
-  ops::matmul(ctx, top.normed, weights_.head(), TensorView(out.data(), DType::F32, {1, arch_.vocab_size}),
-              {.transpose_b = true});
+  ops::linear(ctx, top.normed, weights_.head(ctx, WeightForm::Held),
+              TensorView(out.data(), DType::F32, {1, arch_.vocab_size}));
   cache.length += n;
 }
 

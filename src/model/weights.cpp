@@ -24,7 +24,7 @@ BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute)
   }
 }
 
-BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer) {
+BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer, WeightForm) {
   BlockWeights weights;
   weights.attention_norm = tensors_[table_.attention_norm(layer)];
   weights.mlp_norm = tensors_[table_.mlp_norm(layer)];
@@ -79,17 +79,19 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
   return sum;
 }
 
-BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer) {
-  if (!scheme_.linear) return base_.acquire(ctx, layer);
+BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightForm form) {
+  if (!scheme_.linear) return base_.acquire(ctx, layer, form);
   const TensorTable& table = base_.table();
   BlockWeights weights;
   weights.attention_norm = base_.tensor(table.attention_norm(layer));
   weights.mlp_norm = base_.tensor(table.mlp_norm(layer));
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const std::size_t index = table.linear(layer, kLinears[l]);
+    weights.linear[l] = ops::Weight(encoded(index));
+    if (form == WeightForm::Held) continue;
     if (!scratch_[l]) scratch_[l] = Tensor(ctx.compute, table[index].shape);
     ops::decode(ctx, encoded(index), scratch_[l]);
-    weights.linear[l] = scratch_[l];
+    weights.linear[l].dense = scratch_[l];
   }
   return weights;
 }
@@ -102,9 +104,14 @@ quant::EncodedView EncodedWeights::encoded(std::size_t index) const {
 
 std::span<std::byte> EncodedWeights::encoded_bytes(std::size_t index) { return encoded_[index]; }
 
-TensorView EncodedWeights::table_operand(std::size_t index) const {
-  if (table_operands_[index]) return table_operands_[index];
-  return index == base_.table().head() ? base_.head() : base_.embedding();
+ops::Weight EncodedWeights::embedding() const {
+  const std::size_t index = table().embedding();
+  return table_operands_[index] ? ops::Weight(table_operands_[index]) : base_.embedding();
+}
+
+ops::Weight EncodedWeights::head(const ExecContext& ctx, WeightForm form) {
+  const std::size_t index = table().head();
+  return table_operands_[index] ? ops::Weight(encoded(index), table_operands_[index]) : base_.head(ctx, form);
 }
 
 }  // namespace temper::model

@@ -12,22 +12,26 @@
 
 namespace temper::model {
 
-/// Operands of one block: norms F32 [hidden], projections [out, in] in the context's compute dtype.
+/// How a weight is asked for. Dense: an operand in the context's compute dtype, for any number of rows and for gradients.
+/// Held: as the source keeps it, in codes or dense, for products with at most ops::kFewRows rows.
+enum class WeightForm { Dense, Held };
+
+/// Weights of one block: norms F32 [hidden], projections [out, in].
 struct BlockWeights {
   TensorView attention_norm, mlp_norm;
-  std::array<TensorView, kLinears.size()> linear;
-  const TensorView& operator[](Linear l) const { return linear[static_cast<std::size_t>(l)]; }
+  std::array<ops::Weight, kLinears.size()> linear;
+  const ops::Weight& operator[](Linear l) const { return linear[static_cast<std::size_t>(l)]; }
 };
 
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
   /// Valid until release; at most one block is out at a time.
-  virtual BlockWeights acquire(const ExecContext& ctx, int layer) = 0;
+  virtual BlockWeights acquire(const ExecContext& ctx, int layer, WeightForm form) = 0;
   virtual void release(int layer) = 0;
-  virtual TensorView embedding() const = 0;   ///< [vocab, hidden], F32, BF16 or F16.
-  virtual TensorView head() const = 0;        ///< [vocab, hidden] in the compute dtype.
-  virtual TensorView final_norm() const = 0;  ///< F32 [hidden].
+  virtual ops::Weight embedding() const = 0;                              ///< [vocab, hidden], codes or F32, BF16 or F16.
+  virtual ops::Weight head(const ExecContext& ctx, WeightForm form) = 0;  ///< [vocab, hidden]. Valid until the next call.
+  virtual TensorView final_norm() const = 0;                              ///< F32 [hidden].
 };
 
 /// The weights of a checkpoint, resident in its 16-bit dtype (F32 if it is an F32 checkpoint), in HF order. Tensors that the
@@ -37,10 +41,10 @@ class BaseWeights : public WeightSource {
   /// Keeps a reference to `reader`. `compute` is the dtype of operands that acquire will give.
   BaseWeights(const CheckpointReader& reader, DType compute);
 
-  BlockWeights acquire(const ExecContext& ctx, int layer) override;
+  BlockWeights acquire(const ExecContext& ctx, int layer, WeightForm form) override;
   void release(int) override {}
-  TensorView embedding() const override { return tensors_[table_.embedding()]; }
-  TensorView head() const override { return head_; }
+  ops::Weight embedding() const override { return tensors_[table_.embedding()]; }
+  ops::Weight head(const ExecContext&, WeightForm) override { return head_; }
   TensorView final_norm() const override { return tensors_[table_.final_norm()]; }
 
   const TensorTable& table() const { return table_; }
@@ -72,10 +76,10 @@ class EncodedWeights : public WeightSource {
   quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters,
                           std::vector<quant::CodeStats>* per_tensor = nullptr);
 
-  BlockWeights acquire(const ExecContext& ctx, int layer) override;
+  BlockWeights acquire(const ExecContext& ctx, int layer, WeightForm form) override;
   void release(int) override {}
-  TensorView embedding() const override { return table_operand(base_.table().embedding()); }
-  TensorView head() const override { return table_operand(base_.table().head()); }
+  ops::Weight embedding() const override;
+  ops::Weight head(const ExecContext& ctx, WeightForm form) override;
   TensorView final_norm() const override { return base_.final_norm(); }
 
   const quant::Scheme& scheme() const { return scheme_; }
@@ -87,8 +91,6 @@ class EncodedWeights : public WeightSource {
   std::span<std::byte> encoded_bytes(std::size_t index);  ///< The same, writable, for restoring a checkpoint.
 
  private:
-  TensorView table_operand(std::size_t index) const;
-
   BaseWeights& base_;
   const quant::Scheme& scheme_;
   DType merged_;

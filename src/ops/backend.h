@@ -12,6 +12,8 @@ class Backend {
 
   virtual void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c,
                       MatmulOptions options) const = 0;
+  virtual void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts,
+                      bool accumulate) const = 0;
   virtual void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) const = 0;
   virtual void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out) const = 0;
   virtual void scale(const ExecContext& ctx, const TensorView& x, float factor) const = 0;
@@ -20,7 +22,7 @@ class Backend {
                            const TensorView& out) const = 0;
   virtual void scatter_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows,
                             const TensorView& out) const = 0;
-  virtual void embedding(const ExecContext& ctx, const TensorView& table, std::span<const std::int32_t> tokens,
+  virtual void embedding(const ExecContext& ctx, const Weight& table, std::span<const std::int32_t> tokens,
                          const TensorView& out) const = 0;
   virtual void embedding_backward(const ExecContext& ctx, const TensorView& dout, std::span<const std::int32_t> tokens,
                                   const TensorView& dtable) const = 0;

@@ -75,6 +75,14 @@ bool is_empty(const TensorView& a) { return a.shape.numel() == 0; }
 
 std::int64_t length(std::span<const std::int32_t> s) { return static_cast<std::int64_t>(s.size()); }
 
+/// The bytes of codes, where there are any.
+void check_encoded(const char* op, const quant::EncodedView& encoded) {
+  if (!encoded.codec) return;
+  const std::size_t bytes = static_cast<std::size_t>(encoded.rows) * encoded.codec->row_bytes(encoded.cols);
+  if (encoded.bytes.size() != bytes)
+    throw LogicError("{}: expected {} encoded bytes, found {}", op, bytes, encoded.bytes.size());
+}
+
 void check_lora(const Checker& check, const TensorView& base, const LoraView& lora) {
   check.f32({&lora.a, &lora.b});
   check.require(lora.a.cols() == base.cols() && lora.b.rows() == base.rows() && lora.a.rows() == lora.b.cols(),
@@ -123,6 +131,30 @@ void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, co
   ctx.backend->matmul(ctx, a, b, c, options);
 }
 
+void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts, bool accumulate) {
+  const Checker check("linear", ctx, {{"x", &x}});
+  check.activation(x);
+  for (const LinearPart& part : parts) {
+    const Weight& w = part.weight;
+    const Named found[] = {{"x", &x}, {"dense weight", &w.dense}, {"y", &part.y}};
+    const auto require = [&](bool ok, const char* expected) {
+      if (!ok) throw LogicError("linear: expected {}; found {}", expected, describe(found));
+    };
+    require(w.dense || (w.encoded.codec && x.rows() <= kFewRows), "a dense weight for more than a few rows");
+    require(!w.dense || w.dense.dtype == x.dtype, "one dtype for x and a dense weight");
+    require(part.y.dtype == DType::F32 || (part.y.dtype == x.dtype && !accumulate), "F32 or, not accumulated, T for y");
+    require(w.cols() == x.cols() && part.y.rows() == x.rows() && part.y.cols() == w.rows(),
+            "x [M, K], weight [N, K], y [M, N]");
+    check_encoded("linear", w.encoded);
+  }
+  if (!is_empty(x) && !parts.empty()) ctx.backend->linear(ctx, x, parts, accumulate);
+}
+
+void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, const TensorView& y, bool accumulate) {
+  const LinearPart part{weight, y};
+  linear(ctx, x, {&part, 1}, accumulate);
+}
+
 void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) {
   const Checker check("convert", ctx, {{"in", &in}, {"out", &out}});
   check.storage(in);
@@ -167,10 +199,11 @@ void scatter_rows(const ExecContext& ctx, const TensorView& in, std::span<const 
   if (!is_empty(in)) ctx.backend->scatter_rows(ctx, in, rows, out);
 }
 
-void embedding(const ExecContext& ctx, const TensorView& table, std::span<const std::int32_t> tokens,
-               const TensorView& out) {
-  const Checker check("embedding", ctx, {{"table", &table}, {"out", &out}});
-  check.storage(table);
+void embedding(const ExecContext& ctx, const Weight& table, std::span<const std::int32_t> tokens, const TensorView& out) {
+  const Checker check("embedding", ctx, {{"out", &out}});
+  check.require(table.dense || table.encoded.codec, "a table");
+  if (table.dense) check.storage(table.dense);
+  check_encoded("embedding", table.encoded);
   check.f32({&out});
   check.shape(out, is_empty(out) ? 0 : length(tokens), table.cols(), "out [tokens, H]");
   check.indices(tokens, table.rows(), "token");

@@ -26,6 +26,35 @@ struct MatmulOptions {
 void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c,
             MatmulOptions options = {});
 
+/// A matrix [N, K] that activations are multiplied with: dense (F32 or BF16), in a number format's own bytes, or both; then
+/// `dense` is operand(decode(encoded)).
+struct Weight {
+  TensorView dense;
+  quant::EncodedView encoded;  ///< codec is null where there are no codes.
+
+  Weight() = default;
+  Weight(TensorView matrix) : dense(std::move(matrix)) {}
+  Weight(const Tensor& matrix) : dense(matrix.view()) {}
+  explicit Weight(const quant::EncodedView& codes, TensorView matrix = {}) : dense(std::move(matrix)), encoded(codes) {}
+  std::int64_t rows() const { return encoded.codec ? encoded.rows : dense.rows(); }
+  std::int64_t cols() const { return encoded.codec ? encoded.cols : dense.cols(); }
+};
+
+/// Products with at most so many rows of activations read each weight once, straight from where it lies; they need no dense
+/// form of it.
+inline constexpr std::int64_t kFewRows = 8;
+
+/// One of several products of the same activations.
+struct LinearPart {
+  Weight weight;  ///< [N, K]
+  TensorView y;   ///< [M, N]; T or F32.
+};
+
+/// y (= or, with `accumulate`, +=, F32) x [M, K] · weightᵀ for every part. x T; a dense weight has the same T. Without
+/// `dense`, M is at most kFewRows.
+void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts, bool accumulate = false);
+void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, const TensorView& y, bool accumulate = false);
+
 // ---- Element-wise and gather ------------------------------------------------------------------------------------------
 
 /// out = in, converting between F32, BF16 and F16 sources; shapes equal, strides free.
@@ -40,8 +69,9 @@ void zero(const ExecContext& ctx, const TensorView& x);
 void gather_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows, const TensorView& out);
 /// out[rows[i], :] = in[i, :]; rows distinct; other rows untouched.
 void scatter_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows, const TensorView& out);
-/// out [T, H] F32 = table[tokens[t], :] (table F32, BF16 or F16). Token ids are checked against the table.
-void embedding(const ExecContext& ctx, const TensorView& table, std::span<const std::int32_t> tokens, const TensorView& out);
+/// out [T, H] F32 = table[tokens[t], :] (dense F32, BF16 or F16; else rows of codes, as the product's operand would be:
+/// rounded to bf16 where ctx.compute is BF16). Token ids are checked against the table.
+void embedding(const ExecContext& ctx, const Weight& table, std::span<const std::int32_t> tokens, const TensorView& out);
 /// dtable [V, H] F32 += rows of dout F32, tokens ascending in t.
 void embedding_backward(const ExecContext& ctx, const TensorView& dout, std::span<const std::int32_t> tokens,
                         const TensorView& dtable);

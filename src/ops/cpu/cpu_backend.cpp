@@ -7,6 +7,7 @@
 #include "ops/backend.h"
 #include "ops/cpu/attention.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cpu/linear.h"
 #include "ops/cpu/matmul.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/tasks.h"
@@ -33,6 +34,11 @@ class CpuBackend final : public Backend {
   void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& c,
               MatmulOptions options) const override {
     cpu::matmul(ctx, isa_, kernels_, a, b, c, options);
+  }
+
+  void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts,
+              bool accumulate) const override {
+    cpu::linear(ctx, isa_, kernels_, x, parts, accumulate);
   }
 
   void convert(const ExecContext&, const TensorView& in, const TensorView& out) const override {
@@ -75,12 +81,9 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void embedding(const ExecContext&, const TensorView& table, std::span<const std::int32_t> tokens,
+  void embedding(const ExecContext& ctx, const Weight& table, std::span<const std::int32_t> tokens,
                  const TensorView& out) const override {
-    for_rows(out.rows(), out.cols(), [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r)
-        kernels_.convert(rows_of(table, tokens[static_cast<std::size_t>(r)]), rows_of(out, r), 1, out.cols());
-    });
+    cpu::embedding(ctx, kernels_, table, tokens, out);
   }
 
   /// Cut by columns, so that each element of the table meets its tokens in order whatever the number of threads.
