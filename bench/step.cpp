@@ -13,10 +13,12 @@
 
 #include "base/cpu.h"
 #include "base/parallel.h"
+#include "base/profile.h"
 #include "base/rng.h"
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "ops/cpu/cpu_backend.h"
+#include "ops/profile_table.h"
 
 namespace {
 
@@ -70,6 +72,20 @@ double product_seconds(const ExecContext& ctx, const model::ArchSpec& arch, cons
   return sum;
 }
 
+nlohmann::ordered_json breakdown(const Profile& profile, const ops::Ceilings& ceilings) {
+  nlohmann::ordered_json ops = nlohmann::ordered_json::array();
+  for (const ProfileRow& row : profile.rows())
+    ops.push_back({{"part", row.section},
+                   {"op", row.name},
+                   {"calls", row.calls},
+                   {"seconds", row.seconds},
+                   {"share", row.seconds / profile.seconds()},
+                   {"gflops", row.flops / row.seconds * 1e-9},
+                   {"gbytes", row.bytes / row.seconds * 1e-9},
+                   {"ceiling_share", ops::ceiling_seconds(row, ceilings) / row.seconds}});
+  return ops;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -117,28 +133,39 @@ int main(int argc, char** argv) {
   model::EncodedWeights encoded(ctx, base, quant::scheme(scheme_name), base.storage());
   model::Transformer qat(reader.arch(), encoded, &adapters, true);
   const double encode_seconds = seconds_of([&] { encoded.encode(ctx, &adapters); }, repeat);
-  const double qat_seconds = seconds_of(
-      [&] { encoded.encode(ctx, &adapters), qat.forward_backward(ctx, batch.view(), grad_scale), update(); }, repeat);
+  const auto qat_step = [&] {
+    encoded.encode(ctx, &adapters), qat.forward_backward(ctx, batch.view(), grad_scale), update();
+  };
+  const double qat_seconds = seconds_of(qat_step, repeat);
+
+  Profile profile;
+  {
+    const ProfileRecording recording(&profile);
+    qat_step();
+  }
 
   double flops = 0;
   const double roofline = product_seconds(ctx, reader.arch(), reader.table(), tokens, repeat, flops);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const nlohmann::ordered_json report = {{"isa", isa_name(active_isa())},
-                                         {"threads", num_threads()},
-                                         {"scheme", scheme_name},
-                                         {"tokens", tokens},
-                                         {"tokens_per_s", static_cast<double>(tokens) / qat_seconds},
-                                         {"lora_tokens_per_s", static_cast<double>(tokens) / lora_seconds},
-                                         {"qat_over_lora", qat_seconds / lora_seconds},
-                                         {"encode_seconds", encode_seconds},
-                                         {"roofline_share", roofline / qat_seconds},
-                                         {"roofline_gflops", flops / roofline / 1e9},
-                                         {"peak_rss_bytes", usage.ru_maxrss * 1024}};
+  const ops::Ceilings ceilings = ops::measure_ceilings(ctx);
+  nlohmann::ordered_json report = {{"isa", isa_name(active_isa())},
+                                   {"threads", num_threads()},
+                                   {"scheme", scheme_name},
+                                   {"tokens", tokens},
+                                   {"tokens_per_s", static_cast<double>(tokens) / qat_seconds},
+                                   {"lora_tokens_per_s", static_cast<double>(tokens) / lora_seconds},
+                                   {"qat_over_lora", qat_seconds / lora_seconds},
+                                   {"encode_seconds", encode_seconds},
+                                   {"roofline_share", roofline / qat_seconds},
+                                   {"roofline_gflops", flops / roofline / 1e9},
+                                   {"peak_rss_bytes", usage.ru_maxrss * 1024}};
   if (json) {
+    report["ops"] = breakdown(profile, ceilings);
     fmt::print("{}\n", report.dump());
   } else {
     for (const auto& [key, value] : report.items()) fmt::print("{:<20} {}\n", key, value.dump());
+    fmt::print("\none step of QAT, {:.3f} s\n{}", profile.seconds(), ops::profile_table(profile, ceilings));
   }
   return 0;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/profile.h"
+
 namespace temper::model {
 namespace {
 
@@ -21,6 +23,7 @@ void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const Ten
   const TensorView sum = through_f32 ? c.ctx.workspace->allocate(DType::F32, y.shape) : y;
   ops::linear(c.ctx, x, c.weights[l], sum, accumulate);
   if (!lora) return;
+  const ProfileSection section("low-rank");
   const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
   ops::matmul(c.ctx, x, lora->operand_a, low, {.transpose_b = true});
   ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true, .alpha = c.lora_scale});
@@ -53,6 +56,7 @@ void linear_backward(const BlockCall& c, Linear l, const TensorView& x, const Te
   ops::matmul(ctx, dy, c.weights[l].dense, sum, {.accumulate = accumulate});
   if (dw) ops::matmul(ctx, dy, x, dw, {.transpose_a = true, .accumulate = true});
   if (!lora) return;
+  const ProfileSection section("low-rank");
   const Shape low{x.rows(), lora->a.rows()};
   const TensorView xa = ctx.workspace->allocate(x.dtype, low), dyb = ctx.workspace->allocate(x.dtype, low);
   ops::matmul(ctx, x, lora->operand_a, xa, {.transpose_b = true});

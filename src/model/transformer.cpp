@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/profile.h"
 #include "model/block.h"
 
 namespace temper::model {
@@ -97,7 +98,7 @@ class Transformer::Pass {
 
   template <typename Visit>
   void block(int layer, Visit&& visit) {
-    const BlockWeights weights = model_.weights_.acquire(ctx_, layer, form_);
+    const BlockWeights weights = acquire(layer);
     BlockCall call{ctx_, model_.arch_, batch_, model_.rope_, weights, {}, 0.0f, model_.merged_};
     if (const Adapters* adapters = model_.adapters_) {
       call.lora_scale = adapters->config().scale();
@@ -115,6 +116,11 @@ class Transformer::Pass {
   }
 
  private:
+  BlockWeights acquire(int layer) {
+    const ProfileSection section("weights");
+    return model_.weights_.acquire(ctx_, layer, form_);
+  }
+
   Transformer& model_;
   const ExecContext& ctx_;
   const BatchView& batch_;
@@ -140,7 +146,10 @@ TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batc
   a.x_in = a.x_mid = x;  // nothing is kept: the residual stream is updated in place
   for (int layer = 0; layer < pass.layers(); ++layer) {
     if (cache) use_cache(*cache, layer, pass.tokens(), a);
-    pass.block(layer, [&](const BlockCall& call) { block_forward(call, a, x); });
+    pass.block(layer, [&](const BlockCall& call) {
+      const ProfileSection section("forward");
+      block_forward(call, a, x);
+    });
   }
   return x;
 }
@@ -167,6 +176,7 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   ops::embedding(ctx, weights_.embedding(), batch.tokens, x[0]);
   for (int layer = 0; layer < pass.layers(); ++layer)
     pass.block(layer, [&](const BlockCall& call) {
+      const ProfileSection section("forward");
       block_forward(call, activations(layer), x[static_cast<std::size_t>(layer) + 1]);
     });
 
@@ -188,7 +198,11 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   for (int layer = pass.layers() - 1; layer >= 0; --layer)
     pass.block(layer, [&](const BlockCall& call) {
       BlockActivations& a = activations(layer);
-      if (!keep) block_recompute(call, a);
+      if (!keep) {
+        const ProfileSection section("recompute");
+        block_recompute(call, a);
+      }
+      const ProfileSection section("backward");
       block_backward(call, a, dx, block_gradients(base, table_, layer));
     });
   if (const TensorView* dtable = wanted(table_.embedding())) ops::embedding_backward(ctx, dx, batch.tokens, *dtable);

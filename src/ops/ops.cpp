@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <string>
 
+#include "base/profile.h"
 #include "ops/backend.h"
 
 namespace temper::ops {
@@ -24,11 +25,19 @@ std::string describe(std::span<const Named> tensors) {
   return text;
 }
 
-/// One op's checks: every failure names the op, what was expected and all its tensors.
+double tensor_bytes(const TensorView& x) {
+  return x.data ? static_cast<double>(x.shape.numel()) * static_cast<double>(dtype_size(x.dtype)) : 0.0;
+}
+
+/// One op's checks: every failure names the op, what was expected and all its tensors. It lives as long as the op runs, and
+/// is what a profile sees of it.
 class Checker {
  public:
-  Checker(const char* op, const ExecContext& ctx, std::initializer_list<Named> tensors) : op_(op), count_(tensors.size()) {
+  Checker(const char* op, const ExecContext& ctx, std::initializer_list<Named> tensors)
+      : op_(op), count_(tensors.size()), profile_(op) {
     std::copy(tensors.begin(), tensors.end(), tensors_.begin());
+    if (profile_.active())
+      for (const Named& t : tensors) profile_.add(0, tensor_bytes(*t.view));
     if (!ctx.backend) throw LogicError("{}: the context has no backend", op);
     for (const Named& t : tensors) {
       require(t.view->shape.rank() == 1 || t.view->shape.rank() == 2, "rank 1 or 2");
@@ -58,6 +67,8 @@ class Checker {
   void storage(const TensorView& a) const {
     dtype(a.dtype == DType::F32 || a.dtype == DType::BF16 || a.dtype == DType::F16, "F32, BF16 or F16");
   }
+  /// For the profile: the op's arithmetic, and what it moves beside each of its tensors once.
+  void work(double flops, double other_bytes = 0) const { profile_.add(flops, other_bytes); }
   void indices(std::span<const std::int32_t> values, std::int64_t limit, const char* what) const {
     for (std::size_t i = 0; i < values.size(); ++i)
       if (values[i] < 0 || values[i] >= limit)
@@ -69,6 +80,7 @@ class Checker {
   std::span<const Named> tensors() const { return {tensors_.data(), count_}; }
   std::array<Named, 10> tensors_;  // no allocation: every op is checked on every call
   std::size_t count_;
+  mutable ProfileScope profile_;
 };
 
 bool is_empty(const TensorView& a) { return a.shape.numel() == 0; }
@@ -87,6 +99,21 @@ void check_lora(const Checker& check, const TensorView& base, const LoraView& lo
   check.f32({&lora.a, &lora.b});
   check.require(lora.a.cols() == base.cols() && lora.b.rows() == base.rows() && lora.a.rows() == lora.b.cols(),
                 "a [r, K] and b [N, r] for a base [N, K]");
+}
+
+double lora_flops(const TensorView& base, const LoraView& lora) {
+  return 2.0 * static_cast<double>(base.shape.numel()) * static_cast<double>(lora.a.rows());
+}
+
+/// Of one product over every pair of a query and a key that it sees.
+double attention_product_flops(std::span<const AttentionSpan> spans, const AttentionShape& shape) {
+  double pairs = 0;
+  for (const AttentionSpan& s : spans)
+    for (std::int64_t query = s.query_begin; query < s.query_end; ++query) {
+      const std::int64_t seen = s.key_end - s.key_begin - (s.query_end - query) + 1;
+      pairs += static_cast<double>(shape.window > 0 ? std::min(seen, shape.window) : seen);
+    }
+  return 2.0 * pairs * static_cast<double>(shape.heads * shape.head_dim);
 }
 
 void check_attention(const Checker& check, const TensorView& q, const TensorView& k, const TensorView& v,
@@ -128,6 +155,7 @@ void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, co
     if (!options.accumulate) ctx.backend->zero(ctx, c);
     return;
   }
+  check.work(2.0 * static_cast<double>(m * n) * static_cast<double>(ka));
   ctx.backend->matmul(ctx, a, b, c, options);
 }
 
@@ -146,6 +174,9 @@ void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearP
     require(w.cols() == x.cols() && part.y.rows() == x.rows() && part.y.cols() == w.rows(),
             "x [M, K], weight [N, K], y [M, N]");
     check_encoded("linear", w.encoded);
+    const double held =
+        w.encoded.codec && x.rows() <= kFewRows ? static_cast<double>(w.encoded.bytes.size()) : tensor_bytes(w.dense);
+    check.work(2.0 * static_cast<double>(part.y.shape.numel()) * static_cast<double>(x.cols()), held + tensor_bytes(part.y));
   }
   if (!is_empty(x) && !parts.empty()) ctx.backend->linear(ctx, x, parts, accumulate);
 }
@@ -207,6 +238,7 @@ void embedding(const ExecContext& ctx, const Weight& table, std::span<const std:
   check.f32({&out});
   check.shape(out, is_empty(out) ? 0 : length(tokens), table.cols(), "out [tokens, H]");
   check.indices(tokens, table.rows(), "token");
+  check.work(0, tensor_bytes(out));  // about as many bytes of the table
   if (!is_empty(out)) ctx.backend->embedding(ctx, table, tokens, out);
 }
 
@@ -291,6 +323,7 @@ void attention(const ExecContext& ctx, const TensorView& q, const TensorView& k,
     check.f32({lse});
     check.shape(*lse, q.rows(), shape.heads, "lse [Tq, heads]");
   }
+  check.work(2 * attention_product_flops(spans, shape));  // q·k and p·v
   if (!is_empty(q)) ctx.backend->attention(ctx, q, k, v, spans, shape, out, lse);
 }
 
@@ -317,6 +350,7 @@ void attention_backward(const ExecContext& ctx, const TensorView& q, const Tenso
       throw LogicError("attention_backward: keys from {} on belong to two spans", spans[i].key_begin);
   check.f32({&lse});
   check.shape(lse, q.rows(), shape.heads, "lse [Tq, heads]");
+  check.work(5 * attention_product_flops(spans, shape));  // q·k again, dp, dq, dk, dv
   if (!is_empty(q)) ctx.backend->attention_backward(ctx, q, k, v, spans, shape, out, lse, dout, dq, dk, dv);
 }
 
@@ -352,6 +386,8 @@ void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, cons
       check.same_shape(*gradients->dhead, head);
     }
   }
+  const double product = 2.0 * static_cast<double>(hidden.shape.numel()) * static_cast<double>(head.rows());
+  check.work(product * (gradients ? gradients->dhead ? 3 : 2 : 1));
   if (!is_empty(hidden)) ctx.backend->linear_cross_entropy(ctx, hidden, head, targets, grad_scale, nll, gradients);
 }
 
@@ -361,6 +397,7 @@ void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& 
   check.storage(out);
   check.same_shape(base, out);
   check_lora(check, base, lora);
+  check.work(lora_flops(base, lora));
   if (!is_empty(base)) ctx.backend->merge_lora(ctx, base, lora, out);
 }
 
@@ -376,6 +413,7 @@ void merge_and_encode(const ExecContext& ctx, const TensorView& base, const Lora
   const std::size_t bytes = static_cast<std::size_t>(base.rows()) * codec.row_bytes(base.cols());
   if (encoded.size() != bytes)
     throw LogicError("merge_and_encode: expected {} encoded bytes, found {}", bytes, encoded.size());
+  check.work(lora ? lora_flops(base, *lora) : 0.0, static_cast<double>(bytes));
   if (!is_empty(base)) ctx.backend->merge_and_encode(ctx, base, lora, storage, codec, encoded, stats);
 }
 
@@ -388,6 +426,7 @@ void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const Ten
   const std::size_t bytes = static_cast<std::size_t>(encoded.rows) * encoded.codec->row_bytes(encoded.cols);
   if (encoded.bytes.size() != bytes)
     throw LogicError("decode: expected {} encoded bytes, found {}", bytes, encoded.bytes.size());
+  check.work(0, static_cast<double>(bytes));
   ctx.backend->decode(ctx, encoded, out);
 }
 

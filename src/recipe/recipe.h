@@ -75,7 +75,8 @@ struct TrainOptions {
   std::int64_t keep_checkpoints = 2;
   std::int64_t log_every = 1;  ///< Steps.
   Recompute recompute = Recompute::Block;
-  std::string resume;  ///< Folder of the run to go on with.
+  std::string resume;    ///< Folder of the run to go on with.
+  bool profile = false;  ///< Time by op of the first steps.
 };
 
 struct OptimOptions {

@@ -216,6 +216,9 @@ std::vector<Option> train_options() {
        .choices = {"none", "block"}},
       {"train.resume", "--resume", field<&Recipe::train, &T::resume>(), kTrain,
        "Go on with the run in this folder; its recipe is the starting point"},
+      {"train.profile", "--profile", field<&Recipe::train, &T::profile>(), kTrain,
+       "Show where the time of the first steps went, op by op beside the machine's ceilings; a trace for Perfetto goes to "
+       "trace.json in the run's folder"},
       {.key = "optim.lr",
        .flag = "--lr",
        .field = field<&Recipe::optim, &O::lr>(),

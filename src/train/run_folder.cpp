@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 using files::Json;
 
 // Options that a resumed run may change. Paths of model and data are here because their contents are compared instead.
-constexpr std::array<std::string_view, 12> kFree = {"out",
+constexpr std::array<std::string_view, 13> kFree = {"out",
                                                     "model.path",
                                                     "data.path",
                                                     "data.eval_path",
@@ -28,6 +28,7 @@ constexpr std::array<std::string_view, 12> kFree = {"out",
                                                     "train.checkpoint_every",
                                                     "train.keep_checkpoints",
                                                     "train.recompute",
+                                                    "train.profile",
                                                     "data.max_rows"};
 // The length of the run may change too, but then it is no longer the run that was begun, which a warning says.
 constexpr std::array<std::string_view, 2> kLength = {"train.steps", "train.epochs"};

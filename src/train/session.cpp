@@ -16,6 +16,7 @@
 #include "eval/score.h"
 #include "model/peft.h"
 #include "ops/ops.h"
+#include "ops/profile_table.h"
 #include "train/fingerprint.h"
 
 namespace temper::train {
@@ -189,9 +190,12 @@ TrainResult Session::run() {
   RunLog log(run_, done_);
   Progress progress("train", steps_);
   progress.resume_from(done_, tokens_);
+  first_ = done_;
   while (done_ < steps_) {
     if (interrupted()) stop();
+    const bool profiled = profiling();
     StepLog line = step();
+    if (profiled && !profiling()) report_profile();
     progress.update(done_, {.tokens = tokens_, .loss = last_loss_, .note = watched(line)});
     if (evaluation_due()) {
       try {
@@ -208,7 +212,21 @@ TrainResult Session::run() {
   return finish();
 }
 
+/// A process's first step compiles products and touches memory for the first time; the twenty after it are typical.
+bool Session::profiling() const {
+  constexpr std::int64_t kSteps = 20;
+  return recipe_.train.profile && done_ > first_ && done_ <= first_ + kSteps && done_ < steps_;
+}
+
+void Session::report_profile() const {
+  const fs::path trace = run_ / "trace.json";
+  profile_.write_trace(trace);
+  log_info("time of {:.2f} s of steps, by op:\n{}trace: {} (opens in ui.perfetto.dev)", profile_.seconds(),
+           ops::profile_table(profile_, ops::measure_ceilings(ctx_)), trace.string());
+}
+
 StepLog Session::step() {
+  const ProfileRecording recording(profiling() ? &profile_ : nullptr);
   const auto start = std::chrono::steady_clock::now();
   const std::int64_t batch = recipe_.train.batch_size;
   const std::int64_t micro = recipe_.train.micro_batch > 0 ? recipe_.train.micro_batch : batch;

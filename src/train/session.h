@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/profile.h"
 #include "base/progress.h"
 #include "model/adapters.h"
 #include "model/checkpoint_reader.h"
@@ -33,6 +34,8 @@ class Session {
   void check_lengths() const;
   void describe() const;
   StepLog step();
+  bool profiling() const;
+  void report_profile() const;
   double micro_batches(model::Transformer& transformer, const text::StepBatches& batches);
   [[noreturn]] void diverged(std::string_view what) const;
   bool evaluation_due() const;
@@ -61,6 +64,8 @@ class Session {
   std::int64_t done_ = 0, saved_ = -1, tokens_ = 0;
   double seconds_ = 0, last_loss_ = 0;
   std::vector<HeldOut> held_out_;
+  std::int64_t first_ = 0;  ///< Step that this process began with.
+  Profile profile_;
 };
 
 }  // namespace temper::train
