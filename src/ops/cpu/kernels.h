@@ -36,12 +36,12 @@ struct AttentionTask {
   float scale = 1.0f;
 };
 
-/// Attention works on tiles of 64 queries by 64 keys, in f32, with head_dim padded to whole vectors.
+/// Attention works on tiles of 64 queries by 64 keys, with head_dim padded to whole vectors.
 inline constexpr Index kAttentionTile = 64;
 inline constexpr Index kMaxHeadDim = 512;  ///< attention_rows keeps a query on the stack.
 static constexpr Index attention_padded_dim(Index head_dim) { return (head_dim + 15) / 16 * 16; }
 static constexpr Index attention_tiles(Index rows) { return (rows + kAttentionTile - 1) / kAttentionTile; }
-/// Floats of one operand packed for `rows` rows, in either form below.
+/// Floats that one operand packed for `rows` rows may take, in either form below.
 static constexpr Index attention_packed_size(Index rows, Index head_dim) {
   return attention_tiles(rows) * kAttentionTile * attention_padded_dim(head_dim);
 }
@@ -50,11 +50,12 @@ static constexpr Index attention_scratch_size(Index head_dim) {
 }
 static constexpr Index attention_grad_scratch_size(Index queries, Index head_dim) {
   return 3 * attention_packed_size(queries, head_dim) + 2 * attention_tiles(queries) * kAttentionTile +
-         2 * kAttentionTile * (kAttentionTile + attention_padded_dim(head_dim));
+         kAttentionTile * (3 * kAttentionTile + 2 * attention_padded_dim(head_dim));
 }
 
-/// Keys and values of one (span, key head) in f32, tile by tile and zero beyond the last: "rows" tiles are [64, padded_dim],
-/// "columns" tiles are transposed, [padded_dim, 64].
+/// Keys and values of one (span, key head) as right operands, tile by tile and zero beyond the last: "rows" tiles are
+/// [64, padded_dim], "columns" tiles are transposed, [padded_dim, 64]. They are f32 or pairs of bf16 along the first of
+/// these, as suits the instruction set.
 struct AttentionPacked {
   const float *k_columns = nullptr, *k_rows = nullptr, *v_columns = nullptr, *v_rows = nullptr;
 };

@@ -1,5 +1,7 @@
-// Attention in tiles of 64 queries by 64 keys, f32 inside (Dao et al. 2022; the recurrence of Milakov & Gimelshein 2018 for
-// the softmax). Tiles that a query tile cannot see are never touched.
+// Attention in tiles of 64 queries by 64 keys (Dao et al. 2022; the recurrence of Milakov & Gimelshein 2018 for the
+// softmax). Tiles that a query tile cannot see are never touched. Sums and the softmax are f32; operands of products are
+// f32, or bf16 where activations are and the CPU multiplies them: then probabilities and their gradients are rounded to
+// bf16.
 #include "ops/cpu/kernels/local.h"
 #include "ops/cpu/kernels/simd.h"
 #include "ops/cpu/kernels/tile_product.h"
@@ -55,7 +57,8 @@ struct TilePair {
 };
 
 /// One row's step of the running softmax: scores become probabilities relative to the row's largest score so far, which with
-/// their sum is kept; the output gathered so far is scaled to match.
+/// their sum is kept; the output gathered so far is scaled to match. The probabilities are left operand's units.
+template <typename Unit>
 void softmax_step(float* scores, float& largest, float& total, float* out, Index dim) {
   Vec top(largest);
   for (Index j = 0; j < kTile; j += kLanes) top = max(load(scores + j), top);
@@ -65,7 +68,7 @@ void softmax_step(float* scores, float& largest, float& total, float* out, Index
   Vec sums(0.0f);
   for (Index j = 0; j < kTile; j += kLanes) {
     const Vec p = exp(load(scores + j) - shift);
-    store(scores + j, p);
+    Unit::put_left(scores, j, p);
     sums = sums + p;
   }
   if (now != largest) {
@@ -81,34 +84,87 @@ void softmax_step(float* scores, float& largest, float& total, float* out, Index
 
 /// Memory of one backward task, carved from its scratch.
 struct GradScratch {
-  float *q, *dout, *dq, *lse, *delta;  // all queries
-  float *p, *ds, *dk, *dv;             // one tile
+  float *q, *q_rows, *dout, *dout_rows;  // all queries, as left and as right operand
+  float *dq, *lse, *delta;
+  float *p, *ds, *ds_left, *dk, *dv;  // one tile
 };
 
+template <typename Unit>
 GradScratch carve(const AttentionGradTask& task) {
   const AttentionTask& t = task.forward;
   const Index packed = attention_packed_size(t.queries, t.head_dim), rows = attention_tiles(t.queries) * kTile;
+  constexpr bool kBothForms = Unit::kDepth > 1;  // one f32 operand serves as either
   GradScratch s;
   s.q = task.scratch;
+  s.q_rows = s.q + (kBothForms ? packed / Unit::kDepth : 0);
   s.dout = s.q + packed;
+  s.dout_rows = s.dout + (kBothForms ? packed / Unit::kDepth : 0);
   s.dq = s.dout + packed;
   s.lse = s.dq + packed;
   s.delta = s.lse + rows;
   s.p = s.delta + rows;
   s.ds = s.p + kTile * kTile;
-  s.dk = s.ds + kTile * kTile;
+  s.ds_left = kBothForms ? s.ds + kTile * kTile : s.ds;
+  s.dk = s.ds + 2 * kTile * kTile;
   s.dv = s.dk + kTile * attention_padded_dim(t.head_dim);
   return s;
 }
 
+/// Rows of x as a left operand, [rows, padded_dim / kDepth] units.
+template <typename Unit, typename T>
+void pack_left(const Rows& x, Index rows, Index head_dim, float* out) {
+  const Index units = attention_padded_dim(head_dim) / Unit::kDepth;
+  for (Index i = 0; i < rows; ++i) {
+    const T* row = row_of<T>(x, i);
+    for_columns(head_dim, [&](Index c, auto get, auto) { Unit::put_left(out + i * units, c, get(row + c)); });
+  }
+  fill(out + rows * units, (attention_tiles(rows) * kTile - rows) * units, 0.0f);
+}
+
+/// Rows of x as a right operand that is deep in rows, [rows / kDepth, padded_dim] units.
+template <typename Unit, typename T>
+void pack_rows(const Rows& x, Index rows, Index head_dim, float* out) {
+  const Index dim = attention_padded_dim(head_dim), total = attention_tiles(rows) * kTile;
+  Index i = 0;
+  for (; i < rows; i += Unit::kDepth) {
+    for_columns(head_dim, [&](Index c, auto get, auto) {
+      Vec stacked[Unit::kDepth];
+      for (Index r = 0; r < Unit::kDepth; ++r) stacked[r] = i + r < rows ? get(row_of<T>(x, i + r) + c) : Vec(0.0f);
+      store(out + i / Unit::kDepth * dim + c, Unit::stack(stacked));
+    });
+  }
+  fill(out + i / Unit::kDepth * dim, (total - i) / Unit::kDepth * dim, 0.0f);
+}
+
+/// Rows of x as a right operand that is deep in columns: tile by tile, [padded_dim / kDepth, 64] units.
+template <typename Unit, typename T>
+void pack_columns(const Rows& x, Index rows, Index head_dim, float* out) {
+  const Index depth = attention_padded_dim(head_dim) / Unit::kDepth, total = attention_tiles(rows) * kTile;
+  constexpr Index kUnits = kLanes / Unit::kDepth;
+  for (Index first = 0; first < total; first += kLanes) {  // sixteen rows become sixteen lanes
+    float* tile = out + first / kTile * kTile * depth + first % kTile;
+    for_columns(head_dim, [&](Index c, auto get, auto) {
+      float lanes[kLanes][kUnits];
+      for (Index i = 0; i < kLanes; ++i)
+        Unit::put_left(lanes[i], 0, first + i < rows ? get(row_of<T>(x, first + i) + c) : Vec(0.0f));
+      for (Index j = 0; j < kUnits; ++j)
+        for (Index i = 0; i < kLanes; ++i) __builtin_memcpy(&tile[(c / Unit::kDepth + j) * kTile + i], &lanes[i][j], 4);
+    });
+  }
+}
+
 /// delta[i] = Σ out · dout, the term that the softmax's normalisation subtracts.
-template <typename T>
+template <typename Unit, typename T>
 void prepare(const AttentionGradTask& task, const GradScratch& s) {
   const AttentionTask& t = task.forward;
-  attention_pack_rows(t.q, t.queries, t.head_dim, s.q);
-  attention_pack_rows(task.dout, t.queries, t.head_dim, s.dout);
+  pack_left<Unit, T>(t.q, t.queries, t.head_dim, s.q);
+  pack_left<Unit, T>(task.dout, t.queries, t.head_dim, s.dout);
+  if constexpr (Unit::kDepth > 1) {
+    pack_rows<Unit, T>(t.q, t.queries, t.head_dim, s.q_rows);
+    pack_rows<Unit, T>(task.dout, t.queries, t.head_dim, s.dout_rows);
+  }
   fill(s.dq, attention_packed_size(t.queries, t.head_dim), 0.0f);
-  fill(s.p, 2 * kTile * kTile, 0.0f);  // p and ds: products leave out what the mask hides, which must not be a NaN
+  fill(s.p, 3 * kTile * kTile, 0.0f);  // p, ds and ds_left: what products leave out must not be a NaN
   for (Index i = 0; i < t.queries; ++i) {
     const T *out = row_of<T>(t.out, i), *dout = row_of<T>(task.dout, i);
     Vec products(0.0f);
@@ -119,99 +175,89 @@ void prepare(const AttentionGradTask& task, const GradScratch& s) {
   }
 }
 
-/// p and ds of one pair of tiles, from scores in p and dout · vᵀ in ds.
+/// p and ds of one pair of tiles, from scores in p and dout · vᵀ in ds. They become left operands: p and ds that of the
+/// transposed matrix, in place, and ds_left that of ds itself.
+template <typename Unit>
 void probabilities(const AttentionTask& t, const GradScratch& s, Index query_tile, Index key_tile) {
+  constexpr Index kDepth = Unit::kDepth;
   const Vec scale(t.scale);
-  const bool masked = !fully_visible(t, query_tile, key_tile);
-  for (Index row = 0; row < TilePair(t, query_tile, key_tile).queries; ++row) {
-    const Vec lse(s.lse[query_tile * kTile + row]), delta(s.delta[query_tile * kTile + row]);
-    float *p = s.p + row * kTile, *ds = s.ds + row * kTile;
-    for (Index j = 0; j < kTile; j += kLanes) store(p + j, exp(load(p + j) * scale - lse));
-    if (masked) mask_row(t, query_tile, key_tile, row, p, 0.0f);
-    for (Index j = 0; j < kTile; j += kLanes) store(ds + j, load(p + j) * (load(ds + j) - delta) * scale);
-  }
-}
-
-}  // namespace
-
-void attention_pack_rows(Rows x, Index rows, Index head_dim, float* out) {
-  const Index dim = attention_padded_dim(head_dim), total = attention_tiles(rows) * kTile;
-  with_activation(x.type, [&](auto* tag) {
-    for (Index i = 0; i < rows; ++i) {
-      const auto* row = row_of<TEMPER_TYPE(tag)>(x, i);
-      for_columns(head_dim, [&](Index c, auto get, auto) { store(out + i * dim + c, get(row + c)); });
+  const Index queries = TilePair(t, query_tile, key_tile).queries;
+  if (!fully_visible(t, query_tile, key_tile))
+    for (Index row = 0; row < queries; ++row) mask_row(t, query_tile, key_tile, row, s.p + row * kTile, -__builtin_inff());
+  for (Index first = 0; first < queries; first += kDepth)
+    for (Index j = 0; j < kTile; j += kLanes) {
+      Vec p[kDepth], ds[kDepth];
+      for (Index r = 0; r < kDepth; ++r) {
+        const Index row = first + r, query = query_tile * kTile + row;
+        p[r] = ds[r] = Vec(0.0f);
+        if (row >= queries) continue;
+        p[r] = exp(load(s.p + row * kTile + j) * scale - Vec(s.lse[query]));
+        ds[r] = p[r] * (load(s.ds + row * kTile + j) - Vec(s.delta[query])) * scale;
+      }
+      store(s.p + first / kDepth * kTile + j, Unit::stack(p));
+      store(s.ds + first / kDepth * kTile + j, Unit::stack(ds));
+      if constexpr (kDepth > 1)
+        for (Index r = 0; r < kDepth; ++r) Unit::put_left(s.ds_left + (first + r) * kTile, j, ds[r]);
     }
-  });
-  fill(out + rows * dim, (total - rows) * dim, 0.0f);
 }
 
-void attention_pack_columns(Rows x, Index rows, Index head_dim, float* out) {
-  const Index dim = attention_padded_dim(head_dim), total = attention_tiles(rows) * kTile;
-  with_activation(x.type, [&](auto* tag) {
-    for (Index first = 0; first < total; first += kLanes) {  // sixteen rows become sixteen lanes
-      float* tile = out + first / kTile * kTile * dim + first % kTile;
-      for_columns(head_dim, [&](Index c, auto get, auto) {
-        float lanes[kLanes][kLanes];
-        for (Index i = 0; i < kLanes; ++i)
-          store(lanes[i], first + i < rows ? get(row_of<TEMPER_TYPE(tag)>(x, first + i) + c) : Vec(0.0f));
-        for (Index j = 0; j < kLanes; ++j)
-          for (Index i = 0; i < kLanes; ++i) tile[(c + j) * kTile + i] = lanes[i][j];
-      });
-    }
-  });
-}
-
-void attention_tile(const AttentionTask& t, const AttentionPacked& packed, Index query_tile, float* scratch) {
-  const Index dim = attention_padded_dim(t.head_dim), first = query_tile * kTile, count = least(t.queries - first, kTile);
+template <typename Unit, typename T>
+void tile_forward(const AttentionTask& t, const AttentionPacked& packed, Index query_tile, float* scratch) {
+  const Index dim = attention_padded_dim(t.head_dim), units = dim / Unit::kDepth;
+  const Index first = query_tile * kTile, count = least(t.queries - first, kTile);
   float *q = scratch, *out = q + kTile * dim, *scores = out + kTile * dim;
   Rows queries = t.q;
+  queries.data = row_of<T>(t.q, first);
   const KeyRange range{visible(t, first).begin, visible(t, first + count - 1).end};
   float largest[kTile], total[kTile];
   fill(largest, kTile, -__builtin_inff());
   fill(total, kTile, 0.0f);
   fill(out, kTile * dim, 0.0f);
-  with_activation(t.q.type, [&](auto* tag) { queries.data = row_of<TEMPER_TYPE(tag)>(t.q, first); });
-  attention_pack_rows(queries, count, t.head_dim, q);
-  scale(q, kTile * dim, t.scale);
+  pack_left<Unit, T>(queries, count, t.head_dim, q);
   for (Index key_tile = range.begin / kTile; key_tile * kTile < range.end; ++key_tile) {
     const TilePair pair(t, query_tile, key_tile);
-    tile_product({q, dim, 1}, packed.k_columns + key_tile * kTile * dim, scores, kTile, pair.scores(t.head_dim), false);
+    tile_product<Unit>({q, units, 1}, packed.k_columns + key_tile * kTile * units, scores, kTile, pair.scores(t.head_dim),
+                       false);
+    scale(scores, count * kTile, t.scale);
     const bool masked = !fully_visible(t, query_tile, key_tile);
     for (Index row = 0; row < count; ++row) {
       if (masked) mask_row(t, query_tile, key_tile, row, scores + row * kTile, -__builtin_inff());
-      softmax_step(scores + row * kTile, largest[row], total[row], out + row * dim, dim);
+      softmax_step<Unit>(scores + row * kTile, largest[row], total[row], out + row * dim, dim);
     }
-    tile_product({scores, kTile, 1}, packed.v_rows + key_tile * kTile * dim, out, dim, pair.over_keys(), true);
+    tile_product<Unit>({scores, kTile, 1}, packed.v_rows + key_tile * kTile / Unit::kDepth * dim, out, dim, pair.over_keys(),
+                       true);
   }
   for (Index row = 0; row < count; ++row) {
     const Vec inverse(1.0f / total[row]);
-    with_activation(t.out.type, [&](auto* tag) {
-      auto* to = row_of<TEMPER_TYPE(tag)>(t.out, first + row);
-      for_columns(t.head_dim, [&](Index c, auto, auto put) { put(to + c, load(out + row * dim + c) * inverse); });
-    });
+    T* to = row_of<T>(t.out, first + row);
+    for_columns(t.head_dim, [&](Index c, auto, auto put) { put(to + c, load(out + row * dim + c) * inverse); });
     if (t.lse) t.lse[(first + row) * t.lse_stride] = largest[row] + __builtin_logf(total[row]);
   }
 }
 
-void attention_backward(const AttentionGradTask& task) {
+template <typename Unit, typename T>
+void backward(const AttentionGradTask& task) {
   const AttentionTask& t = task.forward;
-  const Index dim = attention_padded_dim(t.head_dim);
-  const GradScratch s = carve(task);
-  with_activation(t.q.type, [&](auto* tag) { prepare<TEMPER_TYPE(tag)>(task, s); });
+  const Index dim = attention_padded_dim(t.head_dim), units = dim / Unit::kDepth;
+  const GradScratch s = carve<Unit>(task);
+  prepare<Unit, T>(task, s);
   for (Index key_tile = 0; key_tile < attention_tiles(t.keys); ++key_tile) {
     const Index keys = key_tile * kTile;
     fill(s.dk, 2 * kTile * dim, 0.0f);  // dk and dv lie one after the other
     for (Index query_tile = 0; query_tile < attention_tiles(t.queries); ++query_tile) {
       const Index first = query_tile * kTile, last = least(first + kTile, t.queries) - 1;
       if (visible(t, last).end <= keys || visible(t, first).begin >= keys + kTile) continue;
-      const float *q = s.q + first * dim, *dout = s.dout + first * dim;
+      const Index row = first / Unit::kDepth * dim;  // of this tile in an operand that is deep in rows
       const TilePair pair(t, query_tile, key_tile);
-      tile_product({q, dim, 1}, task.packed.k_columns + keys * dim, s.p, kTile, pair.scores(t.head_dim), false);
-      tile_product({dout, dim, 1}, task.packed.v_columns + keys * dim, s.ds, kTile, pair.scores(t.head_dim), false);
-      probabilities(t, s, query_tile, key_tile);
-      tile_product({s.p, 1, kTile}, dout, s.dv, dim, pair.over_queries(), true);
-      tile_product({s.ds, 1, kTile}, q, s.dk, dim, pair.over_queries(), true);
-      tile_product({s.ds, kTile, 1}, task.packed.k_rows + keys * dim, s.dq + first * dim, dim, pair.over_keys(), true);
+      tile_product<Unit>({s.q + first * units, units, 1}, task.packed.k_columns + keys * units, s.p, kTile,
+                         pair.scores(t.head_dim), false);
+      tile_product<Unit>({s.dout + first * units, units, 1}, task.packed.v_columns + keys * units, s.ds, kTile,
+                         pair.scores(t.head_dim), false);
+      probabilities<Unit>(t, s, query_tile, key_tile);
+      tile_product<Unit>({s.p, 1, kTile}, s.dout_rows + row, s.dv, dim, pair.over_queries(), true);
+      tile_product<Unit>({s.ds, 1, kTile}, s.q_rows + row, s.dk, dim, pair.over_queries(), true);
+      tile_product<Unit>({s.ds_left, kTile, 1}, task.packed.k_rows + keys / Unit::kDepth * dim, s.dq + first * dim, dim,
+                         pair.over_keys(), true);
     }
     for (Index j = 0; j < least(kTile, t.keys - keys); ++j)
       for_columns(t.head_dim, [&](Index c, auto, auto put) {
@@ -220,6 +266,31 @@ void attention_backward(const AttentionGradTask& task) {
       });
   }
   convert({s.dq, dim, Elem::F32}, task.dq, t.queries, t.head_dim);
+}
+
+/// Calls body with the unit of products and the type of activations.
+template <typename Body>
+void with_types(Elem type, Body&& body) {
+  with_unit(type, [&](auto unit) { with_activation(type, [&](auto* tag) { body(unit, tag); }); });
+}
+
+}  // namespace
+
+void attention_pack_rows(Rows x, Index rows, Index head_dim, float* out) {
+  with_types(x.type, [&](auto unit, auto* tag) { pack_rows<decltype(unit), TEMPER_TYPE(tag)>(x, rows, head_dim, out); });
+}
+
+void attention_pack_columns(Rows x, Index rows, Index head_dim, float* out) {
+  with_types(x.type, [&](auto unit, auto* tag) { pack_columns<decltype(unit), TEMPER_TYPE(tag)>(x, rows, head_dim, out); });
+}
+
+void attention_tile(const AttentionTask& t, const AttentionPacked& packed, Index query_tile, float* scratch) {
+  with_types(t.q.type,
+             [&](auto unit, auto* tag) { tile_forward<decltype(unit), TEMPER_TYPE(tag)>(t, packed, query_tile, scratch); });
+}
+
+void attention_backward(const AttentionGradTask& task) {
+  with_types(task.forward.q.type, [&](auto unit, auto* tag) { backward<decltype(unit), TEMPER_TYPE(tag)>(task); });
 }
 
 }  // namespace temper::ops::cpu::TEMPER_KERNEL_NS

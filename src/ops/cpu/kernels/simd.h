@@ -5,6 +5,10 @@
 // nothing with inline functions of its own for the same reason.
 #pragma once
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>  // for what vector types cannot say; its functions leave no symbol behind
+#endif
+
 #include "ops/cpu/kernels.h"
 
 namespace temper::ops::cpu::TEMPER_KERNEL_NS {
@@ -80,6 +84,15 @@ TEMPER_INLINE Vec multiply_add(const Vec& a, const Vec& b, const Vec& c) {
 TEMPER_INLINE Vec load(const float* p) {
   Vec r;
   __builtin_memcpy(&r, p, sizeof(r));
+  return r;
+}
+
+/// The 32 bits at p in every lane, whatever they mean.
+TEMPER_INLINE Vec broadcast(const float* p) {
+  std::int32_t bits;
+  __builtin_memcpy(&bits, p, sizeof(bits));
+  Vec r;
+  for (int i = 0; i < kParts; ++i) r.part[i] = (NativeF)(bits - NativeI{});
   return r;
 }
 

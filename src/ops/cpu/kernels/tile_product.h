@@ -1,4 +1,6 @@
-// The small product inside attention: f32 tiles that lie in the cache, with a block of the result held in registers.
+// The small product inside attention: tiles that lie in the cache, with a block of the result held in registers.
+//
+// Operands are made of 32-bit units along the depth: one f32, or, where the CPU multiplies them, two bf16.
 #pragma once
 
 #include "ops/cpu/kernels/simd.h"
@@ -13,13 +15,59 @@ inline constexpr int kBlockRows = 4, kBlockVecs = 1;  // 8 of 16 registers
 inline constexpr int kBlockRows = 2, kBlockVecs = 1;
 #endif
 
-/// Element (i, p) of the left operand is a[i · row + p · depth].
+struct F32Unit {
+  static constexpr Index kDepth = 1;
+  static TEMPER_INLINE Vec multiply_add(const Vec& a, const Vec& b, const Vec& c) {
+    return TEMPER_KERNEL_NS::multiply_add(a, b, c);
+  }
+  /// Sixteen values at column j of a left operand's row.
+  static TEMPER_INLINE void put_left(float* row, Index j, const Vec& x) { store(row + j, x); }
+  /// The units of kDepth rows, one below the other.
+  static TEMPER_INLINE Vec stack(const Vec (&rows)[kDepth]) { return rows[0]; }
+};
+
+#if defined(__AVX512BF16__)
+/// Even place low, odd place high; values are rounded to nearest even. Subnormal values count as zero.
+struct Bf16Unit {
+  static constexpr Index kDepth = 2;
+  static TEMPER_INLINE Vec multiply_add(const Vec& a, const Vec& b, const Vec& c) {
+    Vec r;
+    r.part[0] = (NativeF)_mm512_dpbf16_ps((__m512)c.part[0], (__m512bh)a.part[0], (__m512bh)b.part[0]);
+    return r;
+  }
+  static TEMPER_INLINE void put_left(float* row, Index j, const Vec& x) {
+    const __m256bh rounded = _mm512_cvtneps_pbh((__m512)x.part[0]);
+    __builtin_memcpy(reinterpret_cast<Bf16*>(row) + j, &rounded, sizeof(rounded));
+  }
+  static TEMPER_INLINE Vec stack(const Vec (&rows)[kDepth]) {
+    NativeH halves[kDepth];
+    for (int i = 0; i < 2; ++i) {
+      const __m256bh rounded = _mm512_cvtneps_pbh((__m512)rows[i].part[0]);
+      __builtin_memcpy(&halves[i], &rounded, sizeof(rounded));
+    }
+    Vec r;
+    r.part[0] = (NativeF)(__builtin_convertvector(halves[0], NativeU) | __builtin_convertvector(halves[1], NativeU) << 16);
+    return r;
+  }
+};
+#endif
+
+/// Calls body with the unit for operands that come from activations of this type.
+template <typename Body>
+TEMPER_INLINE void with_unit([[maybe_unused]] Elem type, Body&& body) {
+#if defined(__AVX512BF16__)
+  if (type == Elem::BF16) return body(Bf16Unit{});
+#endif
+  body(F32Unit{});
+}
+
+/// Unit (i, p) of the left operand is a[i · row + p · depth].
 struct LeftOperand {
   const float* a;
   Index row, depth;
 };
 
-template <int kVecs>
+template <typename Unit, int kVecs>
 TEMPER_INLINE void tile_block(const LeftOperand& left, const float* b, Index b_stride, float* c, Index c_stride, Index depth,
                               bool accumulate) {
   Vec total[kBlockRows][kVecs];
@@ -29,8 +77,8 @@ TEMPER_INLINE void tile_block(const LeftOperand& left, const float* b, Index b_s
     Vec right[kVecs];
     for (int v = 0; v < kVecs; ++v) right[v] = load(b + p * b_stride + v * kLanes);
     for (int i = 0; i < kBlockRows; ++i) {
-      const Vec x(left.a[i * left.row + p * left.depth]);
-      for (int v = 0; v < kVecs; ++v) total[i][v] = multiply_add(x, right[v], total[i][v]);
+      const Vec x = broadcast(left.a + i * left.row + p * left.depth);
+      for (int v = 0; v < kVecs; ++v) total[i][v] = Unit::multiply_add(x, right[v], total[i][v]);
     }
   }
   for (int i = 0; i < kBlockRows; ++i)
@@ -51,7 +99,9 @@ struct Limits {
   Index shift;
 };
 
-/// c [64, cols] (= or +=) left [64, depth] · b [depth, cols]; cols is a multiple of 16, rows of b and c lie `cols` apart.
+/// c [64, cols] f32 (= or +=) left [64, depth] · b [depth, cols], b in rows of units; cols is a multiple of 16, rows of b
+/// and c lie `cols` apart. Sums end with a whole unit: what is beyond the edge in it must be zero in one operand.
+template <typename Unit>
 inline __attribute__((noinline)) void tile_product(const LeftOperand& left, const float* b, float* c, Index cols,
                                                    const Limits& limits, bool accumulate) {
   for (Index m = 0; m < limits.rows; m += kBlockRows) {
@@ -59,11 +109,12 @@ inline __attribute__((noinline)) void tile_product(const LeftOperand& left, cons
     const Index end = limits.edge == Limits::Edge::DepthEnd && reach < limits.depth ? reach : limits.depth;
     const Index begin = limits.edge == Limits::Edge::DepthBegin && start > 0 ? start : 0;
     const Index width = limits.edge == Limits::Edge::Columns && reach < cols ? reach : cols;
-    const LeftOperand rows{left.a + m * left.row + begin * left.depth, left.row, left.depth};
+    const Index first = begin / Unit::kDepth, units = (end + Unit::kDepth - 1) / Unit::kDepth - first;
+    const LeftOperand rows{left.a + m * left.row + first * left.depth, left.row, left.depth};
     Index n = 0;
     const auto columns = [&](auto vecs) {
       constexpr int kVecs = decltype(vecs)::value;
-      tile_block<kVecs>(rows, b + begin * cols + n, cols, c + m * cols + n, cols, end - begin, accumulate);
+      tile_block<Unit, kVecs>(rows, b + first * cols + n, cols, c + m * cols + n, cols, units, accumulate);
       n += kVecs * kLanes;
     };
     while (n + kBlockVecs * kLanes <= cols && n < width) columns(Constant<kBlockVecs>{});
