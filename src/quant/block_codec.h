@@ -1,56 +1,145 @@
-// Base of the GGUF formats that encode: blocks of 32 with an f16 scale. The rounding of codes is all that differs.
+// Base of the GGUF formats: an encoded row is a sequence of blocks, each what the file holds.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <type_traits>
 
-#include "quant/group_codec.h"
+#include "quant/checks.h"
+#include "quant/codec.h"
+#include "quant/row_kernels.h"
 
 namespace temper::quant {
 
-/// `Format` has: Block {f16 d; …}, kName, kRows, kBits, scale(x) → unrounded d, code(x, id), put(block, j, q), get(block,
-/// j).
+/// `Format` has
+///     Block                    the bytes of a file; kElements of a row
+///     kName, kRows             kernels; where they have no encode, kSearch has
+///     kParams                  floats of a block that `round` needs
+///     kLow, kHigh              ends of the codes' range
+///     fit(x, importance, energy, params)    `importance` of the block's elements or null; `energy` is the row's mean square
+///     round(x, params, block)
+///     codes(block, codes), decode(block, values)
+///     kWeighted                whether importance changes the fit
 template <typename Format>
-class BlockCodec final : public GroupCodec {
+class BlockCodec final : public Codec {
   using Block = typename Format::Block;
-  static constexpr std::size_t kElements = 32;
+  static_assert(std::is_trivially_copyable_v<Block>);
+  static constexpr std::size_t kElements = Format::kElements, kParams = Format::kParams;
 
  public:
-  BlockCodec() : GroupCodec(Format::kName, kElements, Format::kRows, sizeof(f16), Format::kBits) {}
+  BlockCodec() : Codec(Format::kName, kElements, true) {}
 
-  void fit(std::span<const float> row, std::span<float> params) const override {
-    check_row(row.size(), params.size(), row_bytes(static_cast<std::int64_t>(row.size())));
-    for (std::size_t b = 0; b < params.size(); ++b) params[b] = Format::scale(row.data() + b * kElements);
+  std::size_t row_bytes(std::int64_t cols) const override {
+    check_cols(*this, cols);
+    return static_cast<std::size_t>(cols) / kElements * sizeof(Block);
+  }
+  std::int64_t params_per_row(std::int64_t cols) const override {
+    check_cols(*this, cols);
+    return cols / static_cast<std::int64_t>(kElements) * static_cast<std::int64_t>(kParams);
+  }
+
+  void fit(std::span<const float> row, std::span<float> params) const override { fit_weighted(row, {}, params); }
+
+  void fit_weighted(std::span<const float> row, std::span<const float> importance, std::span<float> params) const override {
+    check_row(row.size(), params.size());
+    if (!importance.empty()) check_size(*this, "importance of columns", row.size(), importance.size());
+    const float* weights = importance.empty() || !Format::kWeighted ? nullptr : importance.data();
+    float energy = 0;
+    if (weights) {
+      for (const float x : row) energy += x * x;
+      energy /= static_cast<float>(row.size());
+    }
+    for (std::size_t b = 0; b * kElements < row.size(); ++b)
+      Format::fit(row.data() + b * kElements, weights ? weights + b * kElements : nullptr, energy,
+                  params.data() + b * kParams);
   }
 
   void round(std::span<const float> row, std::span<const float> params, std::span<std::byte> encoded) const override {
-    check_row(row.size(), params.size(), encoded.size());
-    for (std::size_t b = 0; b < params.size(); ++b) {
+    check_row(row.size(), params.size());
+    check_size(*this, "bytes of a row", row_bytes(static_cast<std::int64_t>(row.size())), encoded.size());
+    for (std::size_t b = 0; b * kElements < row.size(); ++b) {
       Block block{};
-      block.d = to_f16(params[b]);
-      const float id = params[b] != 0.0f ? 1.0f / params[b] : 0.0f;
-      for (std::size_t j = 0; j < kElements; ++j) Format::put(block, j, Format::code(row[b * kElements + j], id));
+      Format::round(row.data() + b * kElements, params.data() + b * kParams, block);
       std::memcpy(encoded.data() + b * sizeof(Block), &block, sizeof(Block));
     }
   }
 
   void decode(std::span<const std::byte> encoded, std::span<float> row) const override {
-    visit(encoded, row.size(), [&](std::size_t i, int q, float d) { row[i] = static_cast<float>(q) * d; });
+    visit(encoded, row.size(), [&](const Block& block, std::size_t i) { Format::decode(block, row.data() + i); });
   }
 
   void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const override {
-    visit(encoded, out.size(), [&](std::size_t i, int q, float) { out[i] = q; });
+    visit(encoded, out.size(), [&](const Block& block, std::size_t i) { Format::codes(block, out.data() + i); });
+  }
+
+  void encode_rows(const TensorView& values, std::span<std::byte> encoded) const override {
+    encode_weighted(values, {}, encoded);
+  }
+
+  void encode_weighted(const TensorView& values, std::span<const float> importance,
+                       std::span<std::byte> encoded) const override {
+    check_matrix(*this, values, encoded.size());
+    const std::size_t cols = static_cast<std::size_t>(values.cols());
+    if (!importance.empty()) check_size(*this, "importance of columns", cols, importance.size());
+    const RowKernels& kernels = Format::kRows.in_use();
+    if (kernels.encode_f32 && (importance.empty() || !Format::kWeighted)) {
+      encode_matrix(*this, kernels, kElements, values, encoded);
+      return;
+    }
+    std::vector<float> row(cols), params(static_cast<std::size_t>(params_per_row(values.cols())));
+    const std::size_t bytes = row_bytes(values.cols());
+    for (std::int64_t r = 0; r < values.rows(); ++r) {
+      widen_row(values, r, row);
+      const auto out = encoded.subspan(static_cast<std::size_t>(r) * bytes, bytes);
+      if constexpr (requires { Format::kSearch; }) {
+        Format::kSearch.in_use().encode(row.data(), importance.empty() ? nullptr : importance.data(), values.cols(),
+                                        reinterpret_cast<unsigned char*>(out.data()));
+      } else {
+        fit_weighted(row, importance, params);
+        round(row, params, out);
+      }
+    }
+  }
+
+  void decode_rows(std::span<const std::byte> encoded, const TensorView& out) const override {
+    decode_matrix(*this, Format::kRows.in_use(), kElements, encoded, out);
+  }
+
+  CodeStats stats(std::span<const std::byte> encoded, std::span<const std::byte> earlier, std::int64_t rows,
+                  std::int64_t cols) const override {
+    if (Format::kRows.in_use().count)
+      return count_matrix(*this, Format::kRows.in_use(), kElements, encoded, earlier, rows, cols);
+    check_size(*this, "encoded bytes", static_cast<std::size_t>(rows) * row_bytes(cols), encoded.size());
+    if (!earlier.empty()) check_size(*this, "earlier encoded bytes", encoded.size(), earlier.size());
+    CodeStats sum{rows * cols, 0, 0};
+    visit(encoded, static_cast<std::size_t>(rows * cols), [&](const Block& block, std::size_t i) {
+      std::int32_t now[kElements], before[kElements];
+      Format::codes(block, now);
+      if (!earlier.empty()) Format::codes(load(earlier, i), before);
+      for (std::size_t j = 0; j < kElements; ++j) {
+        sum.changed += !earlier.empty() && now[j] != before[j];
+        sum.saturated += now[j] == Format::kLow || now[j] == Format::kHigh;
+      }
+    });
+    return sum;
   }
 
  private:
+  void check_row(std::size_t cols, std::size_t params) const {
+    check_size(*this, "parameters of a row", static_cast<std::size_t>(params_per_row(static_cast<std::int64_t>(cols))),
+               params);
+  }
+
+  static Block load(std::span<const std::byte> encoded, std::size_t element) {
+    Block block;
+    std::memcpy(&block, encoded.data() + element / kElements * sizeof(Block), sizeof(Block));
+    return block;
+  }
+
   template <typename Visitor>
   void visit(std::span<const std::byte> encoded, std::size_t elements, Visitor&& visitor) const {
-    check_row(elements, elements / kElements, encoded.size());
-    for (std::size_t b = 0; b * kElements < elements; ++b) {
-      Block block;
-      std::memcpy(&block, encoded.data() + b * sizeof(Block), sizeof(Block));
-      const float d = to_float(block.d);
-      for (std::size_t j = 0; j < kElements; ++j) visitor(b * kElements + j, Format::get(block, j), d);
-    }
+    check_size(*this, "encoded bytes", row_bytes(static_cast<std::int64_t>(elements)), encoded.size());
+    for (std::size_t i = 0; i < elements; i += kElements) visitor(load(encoded, i), i);
   }
 };
 

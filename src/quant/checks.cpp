@@ -19,6 +19,21 @@ void check_matrix(const Codec& codec, const TensorView& matrix, std::size_t byte
   check_size(codec, "encoded bytes", static_cast<std::size_t>(matrix.rows()) * codec.row_bytes(matrix.cols()), bytes);
 }
 
+void encode_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, const TensorView& values,
+                   std::span<std::byte> encoded) {
+  check_matrix(codec, values, encoded.size());
+  const std::int64_t cols = values.cols();
+  const std::size_t bytes = codec.row_bytes(cols);
+  auto* out = reinterpret_cast<unsigned char*>(encoded.data());
+  for (std::int64_t r = 0; r < values.rows(); ++r, out += bytes) {
+    const std::int64_t offset = r * values.row_stride;
+    if (values.dtype == DType::F32)
+      kernels.encode_f32(values.as<const float>() + offset, cols, group, out);
+    else
+      kernels.encode_bf16(&values.as<const bf16>()[offset].bits, cols, group, out);
+  }
+}
+
 void decode_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, std::span<const std::byte> encoded,
                    const TensorView& out) {
   check_matrix(codec, out, encoded.size());
@@ -32,6 +47,29 @@ void decode_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t g
     else
       kernels.decode_bf16(in, cols, group, &out.as<bf16>()[offset].bits);
   }
+}
+
+CodeStats count_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, std::span<const std::byte> encoded,
+                       std::span<const std::byte> earlier, std::int64_t rows, std::int64_t cols) {
+  const std::size_t bytes = codec.row_bytes(cols);
+  check_size(codec, "encoded bytes", static_cast<std::size_t>(rows) * bytes, encoded.size());
+  if (!earlier.empty()) check_size(codec, "earlier encoded bytes", encoded.size(), earlier.size());
+  const auto* now = reinterpret_cast<const unsigned char*>(encoded.data());
+  const auto* before = earlier.empty() ? now : reinterpret_cast<const unsigned char*>(earlier.data());
+  CodeStats sum{rows * cols, 0, 0};
+  for (std::int64_t r = 0; r < rows; ++r, now += bytes, before += bytes) {
+    const CodeCounts counts = kernels.count(now, before, cols, group);
+    sum.changed += counts.changed;
+    sum.saturated += counts.saturated;
+  }
+  return sum;
+}
+
+void widen_row(const TensorView& values, std::int64_t r, std::span<float> row) {
+  const std::int64_t offset = r * values.row_stride;
+  for (std::size_t i = 0; i < row.size(); ++i)
+    row[i] = values.dtype == DType::F32 ? values.as<const float>()[offset + static_cast<std::int64_t>(i)]
+                                        : to_float(values.as<const bf16>()[offset + static_cast<std::int64_t>(i)]);
 }
 
 void refuse_to_write(const Codec& codec) { throw Unsupported("{}: this format is only read, not written", codec.name()); }

@@ -17,9 +17,16 @@ void check_size(const Codec& codec, const char* what, std::size_t expected, std:
 /// Checks that `matrix` is F32 or BF16 of rank 1 or 2 and that `bytes` is the size of its encoding.
 void check_matrix(const Codec& codec, const TensorView& matrix, std::size_t bytes);
 
-/// decode_rows by kernels, after the checks; `group` is what they take.
+/// encode_rows, decode_rows and stats by kernels, after the checks; `group` is what they take.
+void encode_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, const TensorView& values,
+                   std::span<std::byte> encoded);
 void decode_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, std::span<const std::byte> encoded,
                    const TensorView& out);
+CodeStats count_matrix(const Codec& codec, const RowKernels& kernels, std::int64_t group, std::span<const std::byte> encoded,
+                       std::span<const std::byte> earlier, std::int64_t rows, std::int64_t cols);
+
+/// Row `r` of an F32 or BF16 matrix as floats.
+void widen_row(const TensorView& values, std::int64_t r, std::span<float> row);
 
 /// Throws Unsupported: the codec only reads.
 [[noreturn]] void refuse_to_write(const Codec& codec);

@@ -41,7 +41,7 @@ class Codec {
 
   std::string_view name() const { return name_; }  ///< "q4_0", "int4-sym-g32", …
   std::int64_t group() const { return group_; }    ///< Elements of a row that share parameters; 0: the whole row.
-  bool encodes() const { return encodes_; }        ///< False for formats that are only read (Q4_K …).
+  bool encodes() const { return encodes_; }        ///< False for formats that are only read.
 
   /// True if a row of `cols` elements is a whole number of blocks (cols > 0).
   bool fits(std::int64_t cols) const { return cols > 0 && (group_ == 0 || cols % group_ == 0); }
@@ -60,6 +60,12 @@ class Codec {
   /// with the unrounded scale).
   virtual std::int64_t params_per_row(std::int64_t cols) const = 0;
   virtual void fit(std::span<const float> row, std::span<float> params) const = 0;
+  /// fit with the importance of each column, non-negative (the mean square of what a linear's input has there): errors are
+  /// weighted by it. Formats whose fit has no use for it ignore it, as ggml does; so does an empty span.
+  virtual void fit_weighted(std::span<const float> row, [[maybe_unused]] std::span<const float> importance,
+                            std::span<float> params) const {
+    fit(row, params);
+  }
   /// Writes the encoded row: stored parameters and codes.
   virtual void round(std::span<const float> row, std::span<const float> params, std::span<std::byte> encoded) const = 0;
   virtual void decode(std::span<const std::byte> encoded, std::span<float> row) const = 0;
@@ -81,6 +87,11 @@ class Codec {
   /// fit + (if joins_rows(), the matrix being all of `values`) join + round of every row. `values` is [rows, cols], F32 or
   /// BF16; `encoded` has rows * row_bytes(cols) bytes.
   virtual void encode_rows(const TensorView& values, std::span<std::byte> encoded) const = 0;
+  /// fit_weighted + round of every row.
+  virtual void encode_weighted(const TensorView& values, [[maybe_unused]] std::span<const float> importance,
+                               std::span<std::byte> encoded) const {
+    encode_rows(values, encoded);
+  }
   /// decode of every row into `out` [rows, cols], F32, or BF16 (then rounded to nearest even from the f32 value).
   virtual void decode_rows(std::span<const std::byte> encoded, const TensorView& out) const = 0;
   /// y [M, N] (= or, with `accumulate`, +=) Σ_k operand(decode(row n))[k] · x[m, k] over the N rows of `encoded`, for a few

@@ -8,7 +8,8 @@ std::vector<CodecPtr> make_table() {
   std::vector<CodecPtr> table;
   for (const std::int64_t group : {32, 64, 128}) table.push_back(make_int_sym(4, group));
   for (const std::int64_t group : {0, 32, 64, 128}) table.push_back(make_int_sym(8, group));
-  for (auto* make : {make_q4_0, make_q8_0, make_q4_1, make_q5_0, make_q5_1, make_q4_k, make_q5_k, make_q6_k})
+  for (auto* make :
+       {make_q4_0, make_q8_0, make_q4_1, make_q5_0, make_q5_1, make_q2_k, make_q3_k, make_q4_k, make_q5_k, make_q6_k})
     table.push_back(make());
   return table;
 }

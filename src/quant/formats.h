@@ -12,11 +12,14 @@ using CodecPtr = std::unique_ptr<const Codec>;
 
 CodecPtr make_int_sym(int bits,
                       std::int64_t group);  ///< bits 4 or 8; group 0 (the whole row, 8 bits only) or a multiple of 32.
+CodecPtr make_scaled(std::string_view name);  ///< Any format of scaled_format.h, or null.
 CodecPtr make_q4_0();
 CodecPtr make_q8_0();
 CodecPtr make_q4_1();
 CodecPtr make_q5_0();
 CodecPtr make_q5_1();
+CodecPtr make_q2_k();
+CodecPtr make_q3_k();
 CodecPtr make_q4_k();
 CodecPtr make_q5_k();
 CodecPtr make_q6_k();

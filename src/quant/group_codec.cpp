@@ -22,18 +22,7 @@ void GroupCodec::check_row(std::size_t cols, std::size_t params, std::size_t enc
 }
 
 void GroupCodec::encode_rows(const TensorView& values, std::span<std::byte> encoded) const {
-  check_matrix(*this, values, encoded.size());
-  const std::int64_t cols = values.cols(), group = group_of(cols);
-  const std::size_t bytes = row_bytes(cols);
-  const RowKernels& kernels = kernels_.in_use();
-  auto* out = reinterpret_cast<unsigned char*>(encoded.data());
-  for (std::int64_t r = 0; r < values.rows(); ++r, out += bytes) {
-    const std::int64_t offset = r * values.row_stride;
-    if (values.dtype == DType::F32)
-      kernels.encode_f32(values.as<const float>() + offset, cols, group, out);
-    else
-      kernels.encode_bf16(&values.as<const bf16>()[offset].bits, cols, group, out);
-  }
+  encode_matrix(*this, kernels_.in_use(), group_of(values.cols()), values, encoded);
 }
 
 void GroupCodec::decode_rows(std::span<const std::byte> encoded, const TensorView& out) const {
@@ -42,19 +31,7 @@ void GroupCodec::decode_rows(std::span<const std::byte> encoded, const TensorVie
 
 CodeStats GroupCodec::stats(std::span<const std::byte> encoded, std::span<const std::byte> earlier, std::int64_t rows,
                             std::int64_t cols) const {
-  const std::size_t bytes = row_bytes(cols);
-  check_size(*this, "encoded bytes", static_cast<std::size_t>(rows) * bytes, encoded.size());
-  if (!earlier.empty()) check_size(*this, "earlier encoded bytes", encoded.size(), earlier.size());
-  const RowKernels& kernels = kernels_.in_use();
-  const auto* now = reinterpret_cast<const unsigned char*>(encoded.data());
-  const auto* before = earlier.empty() ? now : reinterpret_cast<const unsigned char*>(earlier.data());
-  CodeStats sum{rows * cols, 0, 0};
-  for (std::int64_t r = 0; r < rows; ++r, now += bytes, before += bytes) {
-    const CodeCounts counts = kernels.count(now, before, cols, group_of(cols));
-    sum.changed += counts.changed;
-    sum.saturated += counts.saturated;
-  }
-  return sum;
+  return count_matrix(*this, kernels_.in_use(), group_of(cols), encoded, earlier, rows, cols);
 }
 
 }  // namespace temper::quant

@@ -20,25 +20,32 @@ struct Q80 {
     std::int8_t qs[32];
   };
   static_assert(sizeof(Block) == 34);
-
   static constexpr const char* kName = "q8_0";
   static constexpr const PerIsa<RowKernels>& kRows = kQ80Rows;
-  static constexpr int kBits = 8;
+  static constexpr std::size_t kElements = 32, kParams = 1;
+  static constexpr int kLow = -127, kHigh = 127;
+  static constexpr bool kWeighted = false;
 
-  static float scale(const float* x) {
+  static void fit(const float* x, const float*, float, float* params) {
     float amax = 0;
     for (int j = 0; j < 32; ++j) amax = std::max(amax, std::fabs(x[j]));
-    return amax / 127.0f;
+    params[0] = amax / 127.0f;
   }
 
-  static int code(float x, float id) {
-    const float t = x * id;
-    if (std::isinf(id) || std::isnan(t)) return 0;
-    return static_cast<int>(std::round(std::clamp(t, -127.0f, 127.0f)));
+  static void round(const float* x, const float* params, Block& block) {
+    block.d = to_f16(params[0]);
+    const float inverse = params[0] != 0.0f ? 1.0f / params[0] : 0.0f;
+    for (int j = 0; j < 32; ++j) {
+      const float t = x[j] * inverse;
+      const bool none = std::isinf(inverse) || std::isnan(t);
+      block.qs[j] = static_cast<std::int8_t>(none ? 0.0f : std::round(std::clamp(t, -127.0f, 127.0f)));
+    }
   }
 
-  static void put(Block& block, std::size_t j, int q) { block.qs[j] = static_cast<std::int8_t>(q); }
-  static int get(const Block& block, std::size_t j) { return block.qs[j]; }
+  static void codes(const Block& block, std::int32_t* codes) { std::ranges::copy(block.qs, codes); }
+  static void decode(const Block& block, float* values) {
+    for (int j = 0; j < 32; ++j) values[j] = static_cast<float>(block.qs[j]) * to_float(block.d);
+  }
 };
 
 }  // namespace

@@ -147,4 +147,5 @@ def main():
         write("torchao.bin", arrays)
 
 
-main()
+if __name__ == "__main__":
+    main()

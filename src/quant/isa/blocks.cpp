@@ -71,19 +71,23 @@ struct Q41 {
   }
 };
 
-/// 16 codes of 5 bits: `low` their low nibbles, bits 0 … 15 of `high` their fifth ones.
-inline Bytes five_bits(Bytes low, const u8* high) {
+/// 16 where a bit of the two bytes is set, else 0; bit j of them in byte j.
+#if defined(__AVX512BW__)
+inline Bytes fifth_bits(const u8* bits) { return reinterpret_cast<Bytes>(_mm_maskz_set1_epi8(load<u16>(bits), 16)); }
+#else
+inline Bytes fifth_bits(const u8* bits) {
   constexpr Bytes kBit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  const u8 a = high[0], b = high[1];
+  const u8 a = bits[0], b = bits[1];
   const Bytes spread = {a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
-  return low | (reinterpret_cast<Bytes>((spread & kBit) != 0) & 16);
+  return reinterpret_cast<Bytes>((spread & kBit) != 0) & 16;
 }
+#endif
 
 struct Q50 {
   static constexpr int kBytes = 22;
   static Affine load_block(const u8* block) {
     const Bytes packed = load<Bytes>(block + 6);
-    return {{five_bits(packed & 15, block + 2) - 16, five_bits(packed >> 4, block + 4) - 16},
+    return {{((packed & 15) | fifth_bits(block + 2)) - 16, ((packed >> 4) | fifth_bits(block + 4)) - 16},
             from_half(load<u16>(block)),
             -0.0f};
   }
@@ -93,7 +97,7 @@ struct Q51 {
   static constexpr int kBytes = 24;
   static Affine load_block(const u8* block) {
     const Bytes packed = load<Bytes>(block + 8);
-    return {{five_bits(packed & 15, block + 4), five_bits(packed >> 4, block + 6)},
+    return {{(packed & 15) | fifth_bits(block + 4), (packed >> 4) | fifth_bits(block + 6)},
             from_half(load<u16>(block)),
             from_half(load<u16>(block + 2))};
   }

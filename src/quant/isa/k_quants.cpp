@@ -56,6 +56,37 @@ void decode_q5_k(const u8* block, i64 cols, i64, T* values) {
   }
 }
 
+/// Codes 0 … 3 of 16 elements of the sub-blocks s and s + 1, s even, and of the two 32 elements further on, and so on: each
+/// byte holds four.
+template <typename T>
+void decode_q2_k(const u8* block, i64 cols, i64, T* values) {
+  for (i64 i = 0; i < cols; i += kSuper, block += 84) {
+    const float d = from_half(load<u16>(block + 80)), dmin = from_half(load<u16>(block + 82));
+    float scale[16], bias[16];
+    for (int s = 0; s < 16; ++s) {
+      scale[s] = d * static_cast<float>(block[s] & 15);
+      bias[s] = -(dmin * static_cast<float>(block[s] >> 4));
+    }
+    for (int s = 0; s < 16; ++s) {
+      const Bytes packed = load<Bytes>(block + 16 + s / 8 * 32 + s % 2 * 16);
+      decode_affine(packed >> s % 8 / 2 * 2 & 3, scale[s], bias[s], values + i + s * 16);
+    }
+  }
+}
+
+template <typename T>
+void decode_q3_k(const u8* block, i64 cols, i64, T* values) {
+  for (i64 i = 0; i < cols; i += kSuper, block += 110) {
+    const float d = from_half(load<u16>(block + 108));
+    for (int s = 0; s < 16; ++s) {
+      const int low = block[96 + s % 8] >> s / 8 * 4 & 15, high = block[104 + s % 4] >> s / 4 * 2 & 3;
+      const float scale = d * static_cast<float>((low | high << 4) - 32);
+      const Bytes packed = load<Bytes>(block + 32 + s / 8 * 32 + s % 2 * 16), third = load<Bytes>(block + s % 2 * 16);
+      decode_affine(((packed >> s % 8 / 2 * 2 & 3) | (third >> s / 2 & 1) << 2) - 4, scale, -0.0f, values + i + s * 16);
+    }
+  }
+}
+
 template <typename T>
 void decode_q6_k(const u8* block, i64 cols, i64, T* values) {
   for (i64 i = 0; i < cols; i += kSuper, block += 210) {
@@ -77,6 +108,8 @@ void decode_q6_k(const u8* block, i64 cols, i64, T* values) {
 
 }  // namespace
 
+const RowKernels kQ2KRows = {nullptr, nullptr, decode_q2_k<float>, decode_q2_k<u16>, nullptr};
+const RowKernels kQ3KRows = {nullptr, nullptr, decode_q3_k<float>, decode_q3_k<u16>, nullptr};
 const RowKernels kQ4KRows = {nullptr, nullptr, decode_q4_k<float>, decode_q4_k<u16>, nullptr};
 const RowKernels kQ5KRows = {nullptr, nullptr, decode_q5_k<float>, decode_q5_k<u16>, nullptr};
 const RowKernels kQ6KRows = {nullptr, nullptr, decode_q6_k<float>, decode_q6_k<u16>, nullptr};

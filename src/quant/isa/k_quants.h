@@ -5,6 +5,8 @@
 
 namespace temper::quant {
 
+TEMPER_PER_ISA(RowKernels, kQ2KRows)
+TEMPER_PER_ISA(RowKernels, kQ3KRows)
 TEMPER_PER_ISA(RowKernels, kQ4KRows)
 TEMPER_PER_ISA(RowKernels, kQ5KRows)
 TEMPER_PER_ISA(RowKernels, kQ6KRows)

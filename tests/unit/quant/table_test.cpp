@@ -15,7 +15,7 @@ TEST(Codecs, NamesAreUniqueAndFound) {
     EXPECT_TRUE(names.insert(codec->name()).second) << codec->name();
     EXPECT_EQ(find_codec(codec->name()), codec);
   }
-  EXPECT_EQ(names.size(), 15u);
+  EXPECT_EQ(names.size(), 17u);
   EXPECT_EQ(find_codec("q4"), nullptr);
 }
 
@@ -44,7 +44,7 @@ TEST(Codecs, ThatFitARow) {
   };
   EXPECT_EQ(names(48), (std::vector<std::string>{"int8-sym"}));
   EXPECT_EQ(names(576), (std::vector<std::string>{"int4-sym-g32", "int4-sym-g64", "int8-sym", "int8-sym-g32", "int8-sym-g64",
-                                                  "q4_0", "q8_0"}));
+                                                  "q4_0", "q8_0", "q4_1", "q5_0", "q5_1"}));
   EXPECT_TRUE(names(0).empty());
 }
 
