@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "quant/dot.h"
 #include "tensor/tensor.h"
 
 namespace temper::quant {
@@ -108,12 +109,14 @@ class Codec {
                           std::int64_t cols) const = 0;
 
  protected:
-  Codec(std::string name, std::int64_t group, bool encodes) : name_(std::move(name)), group_(group), encodes_(encodes) {}
+  Codec(std::string name, std::int64_t group, bool encodes)
+      : name_(std::move(name)), group_(group), encodes_(encodes), dot_rule_(dot_rule(name_)) {}
 
  private:
   std::string name_;
   std::int64_t group_;
   bool encodes_;
+  DotRule dot_rule_;
 };
 
 /// The table of formats. int4-sym-g32/g64/g128, int8-sym (per row), int8-sym-g32/g64/g128, q4_0, q8_0 encode and decode;
