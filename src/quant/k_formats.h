@@ -31,7 +31,12 @@ struct SubFits {
 };
 template <typename V>
 struct SubFit {
-  V scale, minimum, step, origin, weight;
+  V scale{}, minimum{}, step{}, origin{}, weight{};
+
+  void set(const SymmetricFit<V>& fit) {
+    scale = fit.scale;
+    step = fit.step;
+  }
 };
 
 /// Parameters of a superblock. Codes are the nearest ones to (x + dmin * minimum) / (d * scale), all as stored. Where d *
@@ -287,11 +292,17 @@ struct Q3K : SymmetricFormat<4> {
 
   template <typename V>
   static SubFit<V> fit(const V* x, const V* importance, V energy) {
+    SubFit<V> sub;
     V scratch[kElements];
-    if (!importance) return {fit_by_descent<kElements>(x, 4, scratch), {}, splat<V>(__builtin_nanf("")), {}, {}};
+    if (!importance) {
+      sub.scale = fit_by_descent<kElements>(x, 4, scratch);
+      sub.step = splat<V>(__builtin_nanf(""));
+      return sub;
+    }
     weigh<kElements>(x, importance, energy, scratch);
-    const SymmetricFit<V> found = fit_symmetric<kElements>(x, scratch, 4);
-    return {found.scale, {}, found.step, {}, sum_of<kElements>(scratch)};
+    sub.set(fit_symmetric<kElements>(x, scratch, 4));
+    sub.weight = sum_of<kElements>(scratch);
+    return sub;
   }
   static Params finish(const SubFits<16>& subs, bool weighted) {
     Params params = with_steps(subs);
@@ -350,8 +361,9 @@ struct Q6K : SymmetricFormat<32> {
   static SubFit<V> fit(const V* x, const V* importance, V) {
     V squares[kElements];
     for (int i = 0; i < kElements; ++i) squares[i] = x[i] * x[i];
-    const SymmetricFit<V> found = fit_symmetric<kElements>(x, importance ? importance : squares, 32);
-    return {found.scale, {}, found.step, {}, {}};
+    SubFit<V> sub;
+    sub.set(fit_symmetric<kElements>(x, importance ? importance : squares, 32));
+    return sub;
   }
   static Params finish(const SubFits<16>& subs, bool) {
     for (const float scale : subs.scale)

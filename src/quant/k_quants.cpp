@@ -10,12 +10,13 @@ namespace temper::quant {
 namespace {
 
 /// The definition of a K format, from its search, layout and rounding.
-template <typename K, const PerIsa<RowKernels>& kernels>
+template <typename K, const PerIsa<RowKernels>& rows, const PerIsa<SearchKernels>& search>
 struct KFormat {
   using Block = typename K::Block;
   using Params = typename K::Params;
   static constexpr const char* kName = K::kName;
-  static constexpr const PerIsa<RowKernels>& kRows = kernels;
+  static constexpr const PerIsa<RowKernels>& kRows = rows;
+  static constexpr const PerIsa<SearchKernels>& kSearch = search;
   static constexpr std::size_t kElements = kSuper, kParams = sizeof(Params) / sizeof(float);
   static constexpr int kLow = K::kLow, kHigh = K::kHigh;
   static constexpr bool kWeighted = true;
@@ -67,10 +68,10 @@ struct KFormat {
 
 }  // namespace
 
-CodecPtr make_q2_k() { return std::make_unique<BlockCodec<KFormat<Q2K, kQ2KRows>>>(); }
-CodecPtr make_q3_k() { return std::make_unique<BlockCodec<KFormat<Q3K, kQ3KRows>>>(); }
-CodecPtr make_q4_k() { return std::make_unique<BlockCodec<KFormat<Q4K, kQ4KRows>>>(); }
-CodecPtr make_q5_k() { return std::make_unique<BlockCodec<KFormat<Q5K, kQ5KRows>>>(); }
-CodecPtr make_q6_k() { return std::make_unique<BlockCodec<KFormat<Q6K, kQ6KRows>>>(); }
+CodecPtr make_q2_k() { return std::make_unique<BlockCodec<KFormat<Q2K, kQ2KRows, kQ2KSearch>>>(); }
+CodecPtr make_q3_k() { return std::make_unique<BlockCodec<KFormat<Q3K, kQ3KRows, kQ3KSearch>>>(); }
+CodecPtr make_q4_k() { return std::make_unique<BlockCodec<KFormat<Q4K, kQ4KRows, kQ4KSearch>>>(); }
+CodecPtr make_q5_k() { return std::make_unique<BlockCodec<KFormat<Q5K, kQ5KRows, kQ5KSearch>>>(); }
+CodecPtr make_q6_k() { return std::make_unique<BlockCodec<KFormat<Q6K, kQ6KRows, kQ6KSearch>>>(); }
 
 }  // namespace temper::quant

@@ -11,4 +11,10 @@ TEMPER_PER_ISA(RowKernels, kQ4KRows)
 TEMPER_PER_ISA(RowKernels, kQ5KRows)
 TEMPER_PER_ISA(RowKernels, kQ6KRows)
 
+TEMPER_PER_ISA(SearchKernels, kQ2KSearch)
+TEMPER_PER_ISA(SearchKernels, kQ3KSearch)
+TEMPER_PER_ISA(SearchKernels, kQ4KSearch)
+TEMPER_PER_ISA(SearchKernels, kQ5KSearch)
+TEMPER_PER_ISA(SearchKernels, kQ6KSearch)
+
 }  // namespace temper::quant
