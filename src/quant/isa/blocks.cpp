@@ -55,7 +55,7 @@ struct Q80 {
   static float scale(const u8* encoded) { return from_half(load<u16>(encoded)); }
 };
 
-// ---- Codes with a scale and perhaps a minimum ----
+// ---- Codes 0 … with a scale and perhaps a minimum ----
 
 /// 32 codes, signed bytes, whose values are code * scale + bias. A format without bias has -0, which changes no sum.
 struct Affine {
@@ -63,13 +63,32 @@ struct Affine {
   float scale, bias;
 };
 
-struct Q41 {
-  static constexpr int kBytes = 20;
-  static Affine load_block(const u8* block) {
-    const Bytes packed = load<Bytes>(block + 4);
-    return {{packed & 15, packed >> 4}, from_half(load<u16>(block)), from_half(load<u16>(block + 2))};
+/// The plain rule: codes trunc((x - origin) * inverse + half), within 0 … high; NaN gives 0.
+template <typename T>
+void round_up_halves(const T* values, float origin, float d, float half, float high, u8* codes) {
+  const float inverse = ggml_inverse(d, float_of(0x7fc00000u));
+  for (i64 j = 0; j < kChunk; ++j) {
+    const float t = (widen(values[j]) - origin) * inverse + half;
+    const float positive = t > 0.0f ? t : 0.0f;
+    codes[j] = static_cast<u8>(static_cast<i32>(positive < high ? positive : high));
   }
-};
+}
+
+inline void put_nibbles(const u8* codes, u8* qs) {
+  for (i64 j = 0; j < 16; ++j) qs[j] = static_cast<u8>((codes[j] & 15) | codes[j + 16] << 4);
+}
+
+/// Bit 4 of 32 codes.
+inline u32 fifth_bits_of(const u8* codes) {
+#if defined(__AVX2__)
+  const __m256i all = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  return static_cast<u32>(_mm256_movemask_epi8(_mm256_slli_epi16(all, 3)));
+#else
+  u32 bits = 0;
+  for (int j = 0; j < kChunk; ++j) bits |= static_cast<u32>(codes[j] >> 4) << j;
+  return bits;
+#endif
+}
 
 /// 16 where a bit of the two bytes is set, else 0; bit j of them in byte j.
 #if defined(__AVX512BW__)
@@ -83,8 +102,47 @@ inline Bytes fifth_bits(const u8* bits) {
 }
 #endif
 
+template <int kBits>
+struct WithMinimum {
+  static constexpr int kHigh = (1 << kBits) - 1, kQs = kBits == 4 ? 4 : 8, kBytes = kQs + 16;
+  static constexpr u8 kCodes[2] = {0, kHigh};
+
+  template <typename T>
+  static void encode(const T* values, u8* block) {
+    float low, high;
+    extremes(values, low, high);
+    const float d = (high - low) / static_cast<float>(kHigh);
+    store(block, half_bits(d));
+    store(block + 2, half_bits(low));
+    u8 codes[kChunk];
+    round_up_halves(values, low, d, 0.5f, static_cast<float>(kHigh), codes);
+    if constexpr (kBits == 5) store(block + 4, fifth_bits_of(codes));
+    put_nibbles(codes, block + kQs);
+  }
+  static Affine load_block(const u8* block) {
+    const Bytes packed = load<Bytes>(block + kQs);
+    Affine affine = {{packed & 15, packed >> 4}, from_half(load<u16>(block)), from_half(load<u16>(block + 2))};
+    if constexpr (kBits == 5) {
+      affine.codes[0] |= fifth_bits(block + 4);
+      affine.codes[1] |= fifth_bits(block + 6);
+    }
+    return affine;
+  }
+};
+
 struct Q50 {
   static constexpr int kBytes = 22;
+  static constexpr u8 kCodes[2] = {static_cast<u8>(-16), 15};
+
+  template <typename T>
+  static void encode(const T* values, u8* block) {
+    const float d = first_largest(values) / -16.0f;
+    store(block, half_bits(d));
+    u8 codes[kChunk];
+    round_up_halves(values, 0.0f, d, 16.5f, 31.0f, codes);
+    store(block + 2, fifth_bits_of(codes));
+    put_nibbles(codes, block + 6);
+  }
   static Affine load_block(const u8* block) {
     const Bytes packed = load<Bytes>(block + 6);
     return {{((packed & 15) | fifth_bits(block + 2)) - 16, ((packed >> 4) | fifth_bits(block + 4)) - 16},
@@ -93,15 +151,10 @@ struct Q50 {
   }
 };
 
-struct Q51 {
-  static constexpr int kBytes = 24;
-  static Affine load_block(const u8* block) {
-    const Bytes packed = load<Bytes>(block + 8);
-    return {{(packed & 15) | fifth_bits(block + 4), (packed >> 4) | fifth_bits(block + 6)},
-            from_half(load<u16>(block)),
-            from_half(load<u16>(block + 2))};
-  }
-};
+template <typename Format, typename T>
+void encode_blocks(const T* values, i64 cols, i64, u8* encoded) {
+  for (i64 i = 0; i < cols; i += kChunk, encoded += Format::kBytes) Format::encode(values + i, encoded);
+}
 
 template <typename Format, typename T>
 void decode_blocks(const u8* encoded, i64 cols, i64, T* values) {
@@ -113,16 +166,27 @@ void decode_blocks(const u8* encoded, i64 cols, i64, T* values) {
 }
 
 template <typename Format>
-constexpr RowKernels read_only() {
-  return {nullptr, nullptr, decode_blocks<Format, float>, decode_blocks<Format, u16>, nullptr};
+CodeCounts count_blocks(const u8* encoded, const u8* earlier, i64 cols, i64) {
+  ByteSums sums;
+  for (i64 i = 0; i < cols; i += kChunk, encoded += Format::kBytes, earlier += Format::kBytes)
+    count_codes(Format::load_block(encoded).codes, Format::load_block(earlier).codes, Format::kCodes[0], Format::kCodes[1],
+                sums);
+  sums.flush();
+  return sums.total;
+}
+
+template <typename Format>
+constexpr RowKernels blocks_of() {
+  return {encode_blocks<Format, float>, encode_blocks<Format, u16>, decode_blocks<Format, float>, decode_blocks<Format, u16>,
+          count_blocks<Format>};
 }
 
 }  // namespace
 
 const RowKernels kQ40Rows = kernels_of<Q40>();
 const RowKernels kQ80Rows = kernels_of<Q80>();
-const RowKernels kQ41Rows = read_only<Q41>();
-const RowKernels kQ50Rows = read_only<Q50>();
-const RowKernels kQ51Rows = read_only<Q51>();
+const RowKernels kQ41Rows = blocks_of<WithMinimum<4>>();
+const RowKernels kQ50Rows = blocks_of<Q50>();
+const RowKernels kQ51Rows = blocks_of<WithMinimum<5>>();
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL

@@ -33,6 +33,26 @@ struct BitsOf<u16> {
   using type = Bf16Bits;
 };
 
+/// Least and greatest of the 32 values; a least of zero has the sign of the first zero, as comparing one by one gives.
+template <typename T>
+void extremes(const T* values, float& low, float& high) {
+  using B = typename BitsOf<T>::type;
+  using S = typename B::Signed;
+  // Flipping a negative number's lower bits makes patterns order as values do, and back.
+  const auto ordered = [](S bits) { return static_cast<S>(bits ^ (bits < 0 ? ~B::kSign : S{0})); };
+  S least = ordered(B::of(values[0])), greatest = least;
+  for (i64 i = 1; i < kChunk; ++i) {
+    const S key = ordered(B::of(values[i]));
+    least = key < least ? key : least;
+    greatest = key > greatest ? key : greatest;
+  }
+  low = B::value(ordered(least));
+  high = B::value(ordered(greatest));
+  if (low != 0.0f) return;
+  for (i64 i = kChunk - 1; i >= 0; --i)
+    if (widen(values[i]) == 0.0f) low = widen(values[i]);
+}
+
 template <typename T>
 float max_magnitude(const T* values, i64 n) {
   using B = typename BitsOf<T>::type;
@@ -158,16 +178,21 @@ struct ByteSums {
   }
 };
 
+/// Adds 32 codes, a byte each; `low` and `high` are the ends of their range.
+inline void count_codes(const Bytes* now, const Bytes* before, u8 low, u8 high, ByteSums& sums) {
+  for (int half = 0; half < 2; ++half) {  // a comparison gives -1 where it holds
+    sums.changed -= reinterpret_cast<Bytes>(now[half] != before[half]);
+    sums.saturated -= reinterpret_cast<Bytes>((now[half] == low) | (now[half] == high));
+  }
+  if (++sums.chunks == ByteSums::kPerFlush) sums.flush();
+}
+
 template <typename Rule>
 void count_chunk(const u8* encoded, const u8* earlier, ByteSums& sums) {
   constexpr int kOffset = Rule::kBits == 4 ? 8 : 0;
   constexpr u8 kLow = static_cast<u8>(Rule::kLow + kOffset), kHigh = static_cast<u8>(Rule::kHigh + kOffset);
   const Unpacked now = unpack<Rule>(encoded), before = unpack<Rule>(earlier);
-  for (int half = 0; half < 2; ++half) {  // a comparison gives -1 where it holds
-    sums.changed -= reinterpret_cast<Bytes>(now.halves[half] != before.halves[half]);
-    sums.saturated -= reinterpret_cast<Bytes>((now.halves[half] == kLow) | (now.halves[half] == kHigh));
-  }
-  if (++sums.chunks == ByteSums::kPerFlush) sums.flush();
+  count_codes(now.halves, before.halves, kLow, kHigh, sums);
 }
 
 template <typename Rule>
