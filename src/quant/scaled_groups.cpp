@@ -50,7 +50,7 @@ Affine fit_asymmetric(const ScaledFormat& f, const Extent& extent) {
     const float s = std::max(scale, smallest_normal(f.scale));
     return {s, std::clamp(rounded(f.scale, low - std::nearbyint(rounded(f.scale, bottom / s))), low, high)};
   }
-  if (scale == 0.0f) return {epsilon(f.scale), 0.0f};
+  if (scale == 0.0f) return {epsilon(f.scale), bottom < 0.0f ? high : 0.0f};  // z = clip(low + lo/0)
   const float zero = rounded(f.scale, low - rounded(f.scale, bottom / scale));
   return {scale, std::nearbyint(std::clamp(zero, low, high))};
 }
