@@ -67,11 +67,13 @@ struct Affine {
 template <typename T>
 void round_up_halves(const T* values, float origin, float d, float half, float high, u8* codes) {
   const float inverse = ggml_inverse(d, float_of(0x7fc00000u));
+  i32 q[kChunk];  // wide first: narrowing within the loop makes compilers narrow the comparisons' masks, too
   for (i64 j = 0; j < kChunk; ++j) {
     const float t = (widen(values[j]) - origin) * inverse + half;
-    const float positive = t > 0.0f ? t : 0.0f;
-    codes[j] = static_cast<u8>(static_cast<i32>(positive < high ? positive : high));
+    const float positive = t > 0.0f ? t : 0.0f, clamped = positive < high ? positive : high;
+    q[j] = static_cast<i32>(clamped);
   }
+  for (i64 j = 0; j < kChunk; ++j) codes[j] = static_cast<u8>(q[j]);
 }
 
 inline void put_nibbles(const u8* codes, u8* qs) {
