@@ -1,9 +1,12 @@
-// 16-bit floats and their exact conversions. Rounding is to nearest, ties to even; NaN stays NaN; f32 overflow gives
-// infinity.
+// 16-bit floats and smaller ones, and their exact conversions. Rounding is to nearest, ties to even. 16 bits: NaN stays NaN,
+// f32 overflow gives infinity. Smaller: saturating, see SmallFloat.
 #pragma once
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 namespace temper {
 
@@ -51,6 +54,44 @@ inline f16 to_f16(float x) {
   }
   const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
+}
+
+/// A float of at most 8 bits: sign, `exponent` bits, `mantissa` bits (OFP8 and OCP MX 1.0).
+struct SmallFloat {
+  int exponent, mantissa;
+  float largest;
+
+  constexpr int bias() const { return (1 << (exponent - 1)) - 1; }
+  constexpr int bits() const { return 1 + exponent + mantissa; }
+};
+inline constexpr SmallFloat kE4M3{4, 3, 448.0f}, kE5M2{5, 2, 57344.0f}, kE2M3{2, 3, 7.5f}, kE3M2{3, 2, 28.0f},
+    kE2M1{2, 1, 6.0f};
+
+/// The value of a code. E4M3 has NaN (all ones), E5M2 infinities and NaN; the others have neither.
+inline float to_float(const SmallFloat& format, unsigned code) {
+  const unsigned magnitude = code & ((1u << (format.bits() - 1)) - 1), mask = (1u << format.mantissa) - 1;
+  const int exponent = static_cast<int>(magnitude >> format.mantissa);
+  const int fraction = static_cast<int>(magnitude & mask);
+  float value;
+  if (format.bits() == 8 && magnitude > (format.mantissa == 3 ? 0x7eu : 0x7bu))
+    value = format.mantissa == 2 && fraction == 0 ? std::numeric_limits<float>::infinity()
+                                                  : std::numeric_limits<float>::quiet_NaN();
+  else if (exponent == 0)
+    value = std::ldexp(static_cast<float>(fraction), 1 - format.bias() - format.mantissa);
+  else
+    value = std::ldexp(static_cast<float>(fraction + (1 << format.mantissa)), exponent - format.bias() - format.mantissa);
+  return code >> (format.bits() - 1) & 1u ? -value : value;
+}
+
+/// The nearest code, ties to even, saturating at ±largest; NaN becomes largest.
+inline unsigned to_small(const SmallFloat& format, float x) {
+  const float magnitude = std::fabs(x) < format.largest ? std::fabs(x) : format.largest;
+  const int exponent = std::max(std::ilogb(magnitude), 1 - format.bias());
+  // Below the smallest normal the exponent stays at its, and the fraction lacks the leading one: the same sum gives the
+  // code.
+  const auto fraction = static_cast<unsigned>(std::nearbyint(std::ldexp(magnitude, format.mantissa - exponent)));
+  const unsigned code = (static_cast<unsigned>(exponent + format.bias() - 1) << format.mantissa) + fraction;
+  return code | static_cast<unsigned>(std::signbit(x)) << (format.bits() - 1);
 }
 
 }  // namespace temper
