@@ -44,14 +44,17 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   loaded->reader_ = std::make_unique<model::CheckpointReader>(model::CheckpointReader::open(base));
   if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
   loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));
-  loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute);
   if (run) {
     loaded->adapters_ = std::make_unique<model::Adapters>(model::load_peft(loaded->reader_->table(), path / "adapter"));
     loaded->adapters_->prepare(ctx);
   }
-  model::WeightSource* source = loaded->base_.get();
-  if (formats != nullptr) {
+  model::WeightSource* source = nullptr;
+  if (formats == nullptr) {
+    loaded->held_ = std::make_unique<model::HeldWeights>(*loaded->reader_, ctx.compute);
+    source = loaded->held_.get();
+  } else {
     status(fmt::format("making {} codes", used));
+    loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute);
     loaded->encoded_ = std::make_unique<model::EncodedWeights>(
         ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage());
     loaded->encoded_->encode(ctx, loaded->adapters_.get());
@@ -71,9 +74,8 @@ std::string LoadedModel::description() const {
     if (encoded_) return fmt::format("run {} (16-bit, adapters merged, quantized to {})", name, encoded_->scheme().name);
     return fmt::format("run {} (16-bit)", name);
   }
-  const std::string format = reader_->description();
-  if (encoded_) return fmt::format("{} ({}, quantized to {})", name, format, encoded_->scheme().name);
-  return fmt::format("{} ({})", name, format);
+  if (encoded_) return fmt::format("{} ({}, quantized to {})", name, reader_->description(), encoded_->scheme().name);
+  return fmt::format("{} ({})", name, reader_->formats());
 }
 
 std::string codes_checksum(const model::EncodedWeights& weights) {

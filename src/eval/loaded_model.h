@@ -9,13 +9,15 @@
 #include "eval/run_info.h"
 #include "model/adapters.h"
 #include "model/checkpoint_reader.h"
+#include "model/held_weights.h"
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "text/tokenizer.h"
 
 namespace temper::eval {
 
-/// Opens `path` and builds whatever it takes to run it. A run with a scheme is evaluated as trained: its adapters merged,
+/// Opens `path` and builds whatever it takes to run it; without a scheme, weights stay in the number formats in which the
+/// file holds them. A run with a scheme is evaluated as trained: its adapters merged,
 /// its codes made again (they are a pure function of base and adapter) and checked against the run's checksum (VerifyFailed
 /// if they differ). A run without a scheme applies its adapters unmerged. With `scheme` given, a 16-bit model or run is
 /// quantized in memory (PTQ): adapters merged and rounded to 16-bit first; BadRecipe if the run was trained with another
@@ -33,10 +35,9 @@ class LoadedModel {
   const model::ArchSpec& arch() const { return reader_->arch(); }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   model::Transformer& transformer() { return *transformer_; }
-  model::BaseWeights& base() { return *base_; }
   model::Adapters* adapters() { return adapters_.get(); }      ///< Null without adapters.
   model::EncodedWeights* encoded() { return encoded_.get(); }  ///< Null without a scheme.
-  /// "SmolLM2 GGUF Q4_1, decoded to bf16", "run r1 (q4_0, as trained)", …: for tables and logs.
+  /// "SmolLM2 (Q4_1 GGUF)", "run r1 (q4_0, as trained)", …: for tables and logs.
   std::string description() const;
 
  private:
@@ -45,7 +46,8 @@ class LoadedModel {
   std::optional<RunInfo> run_;
   std::unique_ptr<model::CheckpointReader> reader_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
-  std::unique_ptr<model::BaseWeights> base_;
+  std::unique_ptr<model::BaseWeights> base_;  // null without a scheme
+  std::unique_ptr<model::HeldWeights> held_;  // null with one
   std::unique_ptr<model::Adapters> adapters_;
   std::unique_ptr<model::EncodedWeights> encoded_;
   std::unique_ptr<model::Transformer> transformer_;

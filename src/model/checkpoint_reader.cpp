@@ -206,16 +206,18 @@ void CheckpointReader::read(std::size_t index, const TensorView& out) const {
   });
 }
 
+std::string CheckpointReader::formats() const {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < state_->tensors.size(); ++i)
+    if (table()[i].role == quant::Role::Linear) names.insert(state_->tensors[i].format);
+  return fmt::format("{} {}", fmt::join(names, "/"), gguf() ? "GGUF" : "safetensors");
+}
+
 std::string CheckpointReader::description() const {
-  std::set<std::string> formats;
   bool decoded = false;
-  for (std::size_t i = 0; i < state_->tensors.size(); ++i) {
-    if (table()[i].role != quant::Role::Linear) continue;
-    formats.insert(state_->tensors[i].format);
-    decoded |= !state_->tensors[i].plain;
-  }
-  return fmt::format("{} {}{}", fmt::join(formats, "/"), gguf() ? "GGUF" : "safetensors",
-                     decoded ? ", decoded to bf16" : "");
+  for (std::size_t i = 0; i < state_->tensors.size(); ++i)
+    decoded |= table()[i].role == quant::Role::Linear && !state_->tensors[i].plain;
+  return formats() + (decoded ? ", decoded to bf16" : "");
 }
 
 std::size_t CheckpointReader::weight_bytes() const {

@@ -39,7 +39,9 @@ class CheckpointReader {
   void read(std::size_t index, const TensorView& out) const;
 
   const files::GgufFile* gguf() const;  ///< Null for a folder.
-  /// "Q4_1 GGUF, decoded to bf16" or "BF16 safetensors": what a user should know of where the weights come from.
+  /// "Q4_1 GGUF" or "BF16 safetensors": what the projections are stored in.
+  std::string formats() const;
+  /// The same for use with BaseWeights: "Q4_1 GGUF, decoded to bf16".
   std::string description() const;
   std::size_t weight_bytes() const;   ///< Sum over the tensors as stored.
   std::int64_t weight_count() const;  ///< Elements of all tensors.
