@@ -12,6 +12,8 @@
 namespace temper {
 namespace {
 
+constexpr std::size_t kFlushBytes = std::size_t{8} << 20;
+
 void write_all(int fd, std::span<const std::byte> bytes, off_t offset, bool& failed) {
   while (!bytes.empty()) {
     const ssize_t n = ::pwrite(fd, bytes.data(), bytes.size(), offset);
@@ -44,18 +46,29 @@ void AtomicFile::fail(const char* what) const {
                 std::strerror(errno));
 }
 
-void AtomicFile::write(std::span<const std::byte> bytes) {
+void AtomicFile::put(std::size_t offset, std::span<const std::byte> bytes) {
   bool failed = false;
-  write_all(fd_, bytes, static_cast<off_t>(position_), failed);
+  write_all(fd_, bytes, static_cast<off_t>(offset), failed);
   if (failed) fail("write");
+  if (unflushed_.fetch_add(bytes.size()) + bytes.size() < kFlushBytes) return;
+  unflushed_ = 0;
+  // So that commit has less to wait for. Only a hint: commit's fsync is what counts.
+  static_cast<void>(::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE));
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  put(position_, bytes);
   position_ += bytes.size();
+}
+
+void AtomicFile::extend(std::size_t bytes) {
+  if (::ftruncate(fd_, static_cast<off_t>(position_ + bytes)) != 0) fail("make room for");
+  position_ += bytes;
 }
 
 void AtomicFile::write_at(std::size_t offset, std::span<const std::byte> bytes) {
   if (offset > position_ || bytes.size() > position_ - offset) throw LogicError("write_at past the end of what was written");
-  bool failed = false;
-  write_all(fd_, bytes, static_cast<off_t>(offset), failed);
-  if (failed) fail("write");
+  put(offset, bytes);
 }
 
 void AtomicFile::commit() {

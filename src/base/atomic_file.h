@@ -1,6 +1,7 @@
 // Files that appear whole or not at all: written beside their final name, flushed to the disk, then renamed.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -20,17 +21,22 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
-  /// Overwrites bytes at an offset already written; the write position stays.
+  /// Makes room for `bytes` more, all zero until written to.
+  void extend(std::size_t bytes);
+  /// Overwrites bytes at an offset already written or made room for; the write position stays. May be called from many
+  /// threads at once.
   void write_at(std::size_t offset, std::span<const std::byte> bytes);
   std::size_t position() const { return position_; }
   void commit();
 
  private:
   [[noreturn]] void fail(const char* what) const;
+  void put(std::size_t offset, std::span<const std::byte> bytes);
 
   std::filesystem::path final_path_, temporary_path_;
   int fd_ = -1;
   std::size_t position_ = 0;
+  std::atomic<std::size_t> unflushed_ = 0;  // bytes written since the disk was last told to get to work
 };
 
 /// Writes a whole text file atomically.

@@ -92,7 +92,7 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   report.path = recipe.out;
   if (report.target.starts_with("gguf:")) gguf_target(std::string_view(report.target).substr(5));  // refuse before any work
   const auto model = eval::LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run);
-  const ExportSource source(model->reader(), model->tokenizer(), model->adapters(), model->encoded());
+  const ExportSource source(model->reader(), &model->tokenizer(), model->adapters(), model->encoded());
   const Aside out(recipe.out);
   if (report.target == "adapter") {
     const std::string base = model->run()->base_model;
@@ -131,12 +131,15 @@ ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe) {
   report.path = recipe.out;
   const GgufTarget target = gguf_target(std::string_view(report.target).substr(5));
   const auto reader = model::CheckpointReader::open(recipe.model.path);
-  const auto tokenizer = text::Tokenizer::load(recipe.model.path);
+  // A GGUF's tokenizer is copied as it stands.
+  std::optional<text::Tokenizer> tokenizer;
+  if (!reader.gguf()) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
   const Aside out(recipe.out);
-  write_gguf(ctx, ExportSource(reader, tokenizer), target, out.path());
-  measure_size(report, out.path());  // reopens it
+  const auto written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path());
+  verify_gguf_bytes(reader.table(), written, out.path());
+  measure_size(report, out.path());
   out.publish();
-  report.promise = "rounded to nearest from the 16-bit weights; reopened";
+  report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";
   return report;
 }
 

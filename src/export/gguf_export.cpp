@@ -1,18 +1,38 @@
 #include "export/gguf_export.h"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cctype>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <mutex>
 #include <set>
 #include <string>
 
+#include "base/checksum.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "base/progress.h"
 #include "files/gguf.h"
 
 namespace temper::exporter {
+
+std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_t count, std::int64_t heads) {
+  std::vector<std::byte> out(rows.size());
+  const std::size_t row_bytes = rows.size() / static_cast<std::size_t>(count);
+  for (std::int64_t r = 0; r < count; ++r) {
+    const std::size_t to = static_cast<std::size_t>(model::gguf_row(r, count, heads));
+    std::memcpy(out.data() + to * row_bytes, rows.data() + static_cast<std::size_t>(r) * row_bytes, row_bytes);
+  }
+  return out;
+}
+
 namespace {
+
+constexpr std::int64_t kPieceElements = 1 << 20;
+constexpr std::size_t kWorkspaceBytes = std::size_t{1} << 30;  // of each thread; address space only
 
 /// Type of GGUF blocks that a codec writes; their names are the same but for case.
 files::GgmlType ggml_type(const quant::Codec& codec) {
@@ -123,6 +143,47 @@ Tensor convert(const ExecContext& ctx, const Tensor& in, DType dtype, const mode
   return out;
 }
 
+/// Rows [begin, end) of a tensor that are made at a time.
+struct Piece {
+  std::size_t tensor;
+  std::int64_t begin, end;
+};
+
+/// Pieces of few rows where rows can be made apart and lie in the same order on both sides, else whole tensors; the largest
+/// first, so that threads end together.
+std::vector<Piece> cut(const ExportSource& source, const GgufTarget& target) {
+  std::vector<Piece> pieces;
+  for (std::size_t i = 0; i < source.table().size(); ++i) {
+    const model::TensorInfo& info = source.table()[i];
+    const quant::Codec* codec = codec_of(target, info.role);
+    const std::int64_t rows = info.shape.rank() == 2 ? info.shape[0] : 1;
+    const bool apart = codec && info.permuted_heads == 0 && source.rows_apart(i, *codec);
+    const std::int64_t step = apart ? std::max<std::int64_t>(1, kPieceElements / info.shape[1]) : rows;
+    for (std::int64_t begin = 0; begin < rows; begin += step) pieces.push_back({i, begin, std::min(rows, begin + step)});
+  }
+  std::ranges::stable_sort(pieces, std::greater(), [&](const Piece& piece) {
+    return (piece.end - piece.begin) * source.table()[piece.tensor].shape.numel();
+  });
+  return pieces;
+}
+
+/// Rows of a tensor as the target stores them; all rows, unless rows_apart.
+std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                                  const Piece& piece) {
+  const model::TensorInfo& info = source.table()[piece.tensor];
+  if (info.role == quant::Role::Norm) {
+    const Tensor norm = source.norm(piece.tensor);
+    const auto bytes = std::as_bytes(norm.span<const float>());
+    return {bytes.begin(), bytes.end()};
+  }
+  if (const quant::Codec* codec = codec_of(target, info.role)) {
+    std::vector<std::byte> rows = source.encoded(ctx, piece.tensor, *codec, piece.begin, piece.end);
+    return info.permuted_heads == 0 ? rows : to_gguf_rows(rows, info.shape[0], info.permuted_heads);
+  }
+  const Tensor matrix = convert(ctx, source.merged(ctx, piece.tensor), target.plain, info);
+  return to_gguf_rows({static_cast<const std::byte*>(matrix->data), matrix->bytes()}, info.shape[0], info.permuted_heads);
+}
+
 }  // namespace
 
 GgufTarget gguf_target(std::string_view name) {
@@ -133,32 +194,35 @@ GgufTarget gguf_target(std::string_view name) {
   throw BadRecipe("gguf:{}: expected gguf:bf16, gguf:f16, gguf:q8_0 or gguf:q4_0", name);
 }
 
-std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_t count, std::int64_t heads) {
-  std::vector<std::byte> out(rows.size());
-  const std::size_t row_bytes = rows.size() / static_cast<std::size_t>(count);
-  for (std::int64_t r = 0; r < count; ++r) {
-    const std::size_t to = static_cast<std::size_t>(model::gguf_row(r, count, heads));
-    std::memcpy(out.data() + to * row_bytes, rows.data() + static_cast<std::size_t>(r) * row_bytes, row_bytes);
-  }
-  return out;
+void make_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target, std::string_view what,
+                       const GgufSink& take) {
+  const std::vector<Piece> pieces = cut(source, target);
+  Progress progress(std::string(what), static_cast<std::int64_t>(pieces.size()));
+  std::mutex progress_mutex;
+  std::atomic<std::size_t> next = 0;
+  std::int64_t done = 0;
+  parallel_for(num_threads(), 1, [&](std::int64_t, std::int64_t) {
+    Arena workspace(kWorkspaceBytes);
+    ExecContext own = ctx;
+    own.workspace = &workspace;
+    for (std::size_t i; (i = next++) < pieces.size();) {
+      try {
+        const Piece& piece = pieces[i];
+        const std::vector<std::byte> bytes = gguf_bytes(own, source, target, piece);
+        const auto rows = static_cast<std::size_t>(piece.end - piece.begin);
+        take(piece.tensor, static_cast<std::size_t>(piece.begin) * (bytes.size() / rows), bytes);
+      } catch (...) {
+        next = pieces.size();
+        throw;
+      }
+      const std::lock_guard lock(progress_mutex);
+      progress.update(++done);
+    }
+  });
 }
 
-std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                                  std::size_t index) {
-  const model::TensorInfo& info = source.table()[index];
-  if (info.role == quant::Role::Norm) {
-    const Tensor norm = source.norm(index);
-    const auto bytes = std::as_bytes(norm.span<const float>());
-    return {bytes.begin(), bytes.end()};
-  }
-  if (const quant::Codec* codec = codec_of(target, info.role))
-    return to_gguf_rows(source.encoded(ctx, index, *codec), info.shape[0], info.permuted_heads);
-  const Tensor matrix = convert(ctx, source.merged(ctx, index), target.plain, info);
-  return to_gguf_rows({static_cast<const std::byte*>(matrix->data), matrix->bytes()}, info.shape[0], info.permuted_heads);
-}
-
-void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                const std::filesystem::path& path) {
+std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                                     const std::filesystem::path& path) {
   const model::TensorTable& table = source.table();
   if (target.scheme) model::require_fit(table, *target.scheme);
   if (source.arch().sliding_window > 0 && source.arch().sliding_window < source.arch().max_positions)
@@ -176,13 +240,20 @@ void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTa
                                                                 : *files::ggml_type_of(target.plain);
     writer.declare_tensor(info.gguf_name, type, info.shape);
   }
-  writer.write(std::as_bytes(std::span(rope)));
-  Progress progress(fmt::format("write {}", path.filename().string()), static_cast<std::int64_t>(table.size()));
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    writer.write(gguf_bytes(ctx, source, target, i));
-    progress.update(static_cast<std::int64_t>(i) + 1);
-  }
+  writer.begin_data();
+  if (!rope.empty()) writer.write_at(0, 0, std::as_bytes(std::span(rope)));
+  const std::size_t first = rope.empty() ? 0 : 1;
+  std::vector<WrittenPiece> written;
+  std::mutex written_mutex;
+  make_gguf_tensors(ctx, source, target, fmt::format("write {}", path.filename().string()),
+                    [&](std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes) {
+                      writer.write_at(first + tensor, offset, bytes);
+                      WrittenPiece piece{tensor, offset, bytes.size(), checksum_of(bytes)};
+                      const std::lock_guard lock(written_mutex);
+                      written.push_back(std::move(piece));
+                    });
   writer.commit();
+  return written;
 }
 
 }  // namespace temper::exporter

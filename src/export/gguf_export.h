@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string_view>
 
 #include "export/source.h"
@@ -19,14 +20,24 @@ struct GgufTarget {
 /// The target of "bf16", "f16", "q4_0" or "q8_0". Throws BadRecipe listing these.
 GgufTarget gguf_target(std::string_view name);
 
-/// Writes the file, streaming one tensor at a time; it appears whole or not at all. Throws BadRecipe where a group does not
-/// divide a row, Unsupported where a value does not fit F16 or the tokenizer has no name in GGUF.
-void write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                const std::filesystem::path& path);
+/// What was written of a tensor, from `offset` on.
+struct WrittenPiece {
+  std::size_t tensor, offset, size;
+  std::string checksum;
+};
 
-/// Bytes of one tensor as the target stores them, rows in GGUF order.
-std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                                  std::size_t index);
+/// Writes the file, streaming a few rows at a time; it appears whole or not at all. Throws BadRecipe where a group does not
+/// divide a row, Unsupported where a value does not fit F16 or the tokenizer has no name in GGUF.
+std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                                     const std::filesystem::path& path);
+
+/// Takes some bytes of a tensor, as it lies in the file, from `offset` on.
+using GgufSink = std::function<void(std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes)>;
+
+/// Makes every tensor as the target stores it, rows in GGUF order, and hands it to `take` piece by piece: in any order, and
+/// from every thread at once.
+void make_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target, std::string_view what,
+                       const GgufSink& take);
 
 /// Rows of a matrix between HF and GGUF order, as bytes of whole rows: `to_gguf` interleaves each head's halves.
 std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_t count, std::int64_t heads);

@@ -12,20 +12,38 @@ Tensor ExportSource::merged(const ExecContext& ctx, std::size_t index) const {
   return out;
 }
 
+TensorView ExportSource::mapped(std::size_t index) const {
+  const model::StoredTensor stored = reader_.stored(index);
+  const bool adapted = adapters_ && adapters_->find(index);
+  return stored.plain.dtype == arch().dtype && stored.permuted_heads == 0 && !adapted ? stored.plain : TensorView();
+}
+
+quant::EncodedView ExportSource::trained_codes(std::size_t index, const quant::Codec& codec) const {
+  const quant::EncodedView codes = trained_ ? trained_->encoded(index) : quant::EncodedView();
+  return codes.codec == &codec ? codes : quant::EncodedView();
+}
+
+bool ExportSource::rows_apart(std::size_t index, const quant::Codec& codec) const {
+  return !codec.joins_rows() && (trained_codes(index, codec).codec || mapped(index));
+}
+
 Tensor ExportSource::norm(std::size_t index) const {
   Tensor out(DType::F32, table()[index].shape);
   reader_.read(index, out);
   return out;
 }
 
-std::vector<std::byte> ExportSource::encoded(const ExecContext& ctx, std::size_t index, const quant::Codec& codec) const {
-  if (trained_) {
-    const quant::EncodedView codes = trained_->encoded(index);
-    if (codes.codec == &codec) return {codes.bytes.begin(), codes.bytes.end()};
+std::vector<std::byte> ExportSource::encoded(const ExecContext& ctx, std::size_t index, const quant::Codec& codec,
+                                             std::int64_t begin, std::int64_t end) const {
+  if (const quant::EncodedView codes = trained_codes(index, codec); codes.codec) {
+    const std::span<const std::byte> rows = codes.row_range(begin, end);
+    return {rows.begin(), rows.end()};
   }
-  const Shape& shape = table()[index].shape;
-  std::vector<std::byte> bytes(static_cast<std::size_t>(shape[0]) * codec.row_bytes(shape[1]));
-  ops::merge_and_encode(ctx, merged(ctx, index), nullptr, arch().dtype, codec, bytes, nullptr);
+  const TensorView view = mapped(index);
+  const Tensor copy = view ? Tensor() : merged(ctx, index);
+  const TensorView rows = (view ? view : copy.view()).slice_rows(begin, end);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(end - begin) * codec.row_bytes(rows.cols()));
+  ops::merge_and_encode(ctx, rows, nullptr, arch().dtype, codec, bytes, nullptr);
   return bytes;
 }
 

@@ -14,15 +14,19 @@ namespace temper::exporter {
 
 class ExportSource {
  public:
-  /// `adapters` and `trained` may be null; all references must outlive this.
-  ExportSource(const model::CheckpointReader& reader, const text::Tokenizer& tokenizer,
+  /// `adapters` and `trained` may be null; so may `tokenizer` where the reader's GGUF file has one to copy. What they point
+  /// to, and `reader`, must outlive this.
+  ExportSource(const model::CheckpointReader& reader, const text::Tokenizer* tokenizer,
                const model::Adapters* adapters = nullptr, const model::EncodedWeights* trained = nullptr)
       : reader_(reader), tokenizer_(tokenizer), adapters_(adapters), trained_(trained) {}
 
   const model::CheckpointReader& reader() const { return reader_; }
   const model::ArchSpec& arch() const { return reader_.arch(); }
   const model::TensorTable& table() const { return reader_.table(); }
-  const text::Tokenizer& tokenizer() const { return tokenizer_; }
+  const text::Tokenizer& tokenizer() const {
+    if (!tokenizer_) throw LogicError("export without a tokenizer");
+    return *tokenizer_;
+  }
   const model::Adapters* adapters() const { return adapters_; }
   /// The scheme of the codes at hand, or null.
   const quant::Scheme* trained_scheme() const { return trained_ ? &trained_->scheme() : nullptr; }
@@ -31,13 +35,21 @@ class ExportSource {
   Tensor merged(const ExecContext& ctx, std::size_t index) const;
   /// A norm in F32.
   Tensor norm(std::size_t index) const;
-  /// A matrix in `codec`, rows in HF order: the codes that it was trained with if they are in that codec, else fit and
-  /// rounded now from merged().
-  std::vector<std::byte> encoded(const ExecContext& ctx, std::size_t index, const quant::Codec& codec) const;
+  /// True if rows of a matrix can be had apart at no cost: encoded(…, begin, end) of few rows then costs as many.
+  bool rows_apart(std::size_t index, const quant::Codec& codec) const;
+  /// Rows [begin, end) of a matrix in `codec`, in HF order: the codes that it was trained with if they are in that codec,
+  /// else fit and rounded now from merged().
+  std::vector<std::byte> encoded(const ExecContext& ctx, std::size_t index, const quant::Codec& codec, std::int64_t begin,
+                                 std::int64_t end) const;
 
  private:
+  /// merged() as the mapped file holds it, if that holds just these values; else null.
+  TensorView mapped(std::size_t index) const;
+  /// The codes that it was trained with, if they are in that codec; else an empty view.
+  quant::EncodedView trained_codes(std::size_t index, const quant::Codec& codec) const;
+
   const model::CheckpointReader& reader_;
-  const text::Tokenizer& tokenizer_;
+  const text::Tokenizer* tokenizer_;
   const model::Adapters* adapters_;
   const model::EncodedWeights* trained_;
 };

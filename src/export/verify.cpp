@@ -1,8 +1,11 @@
 #include "export/verify.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
+#include "base/checksum.h"
+#include "base/parallel.h"
 #include "model/peft.h"
 #include "text/chat_template.h"
 #include "text/word_problems.h"
@@ -26,6 +29,10 @@ void expect_equal(std::span<const std::byte> expected, std::span<const std::byte
 
 std::span<const std::byte> bytes_of(const TensorView& view) {
   return {static_cast<const std::byte*>(view.data), view.bytes()};
+}
+
+std::span<const std::byte> bytes_of(const model::StoredTensor& stored) {
+  return stored.plain ? bytes_of(stored.plain) : stored.encoded.bytes;
 }
 
 std::string name_and_problem(std::int64_t index, const text::WordProblem& problem) {
@@ -74,11 +81,34 @@ void cut(text::Sample& sample, std::size_t length) {
 void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
                          const fs::path& path) {
   const auto reader = model::CheckpointReader::open(path);
-  for (std::size_t i = 0; i < source.table().size(); ++i) {
-    const model::StoredTensor stored = reader.stored(i);
-    const std::span<const std::byte> found = stored.plain ? bytes_of(stored.plain) : stored.encoded.bytes;
-    expect_equal(gguf_bytes(ctx, source, target, i), found, path, source.table()[i].gguf_name);
-  }
+  std::atomic<std::size_t> expected_bytes = 0;
+  make_gguf_tensors(ctx, source, target, fmt::format("verify {}", path.filename().string()),
+                    [&](std::size_t tensor, std::size_t offset, std::span<const std::byte> expected) {
+                      const std::span<const std::byte> all = bytes_of(reader.stored(tensor));
+                      const std::span<const std::byte> rest = all.subspan(std::min(offset, all.size()));
+                      expect_equal(expected, rest.first(std::min(expected.size(), rest.size())), path,
+                                   source.table()[tensor].gguf_name);
+                      expected_bytes += expected.size();
+                    });
+  if (expected_bytes != reader.weight_bytes())
+    throw VerifyFailed("{}: {} bytes of tensors, expected {}", path.string(), reader.weight_bytes(), expected_bytes.load());
+}
+
+void verify_gguf_bytes(const model::TensorTable& table, std::span<const WrittenPiece> written, const fs::path& path) {
+  const auto reader = model::CheckpointReader::open(path);
+  std::size_t total = 0;
+  for (const WrittenPiece& piece : written) total += piece.size;
+  if (total != reader.weight_bytes())
+    throw VerifyFailed("{}: {} bytes of tensors, {} were written", path.string(), reader.weight_bytes(), total);
+  parallel_for(static_cast<std::int64_t>(written.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (const WrittenPiece& piece :
+         written.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin))) {
+      const std::span<const std::byte> all = bytes_of(reader.stored(piece.tensor));
+      if (piece.offset + piece.size > all.size() || checksum_of(all.subspan(piece.offset, piece.size)) != piece.checksum)
+        throw VerifyFailed("{}: tensor {}: bytes from {} on are not those that were written", path.string(),
+                           table[piece.tensor].gguf_name, piece.offset);
+    }
+  });
 }
 
 void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const fs::path& folder) {

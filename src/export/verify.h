@@ -16,6 +16,11 @@ namespace temper::exporter {
 void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
                          const std::filesystem::path& path);
 
+/// Reopens a GGUF and compares every tensor's bytes with what was written, by checksum. Throws VerifyFailed naming the
+/// first tensor that differs.
+void verify_gguf_bytes(const model::TensorTable& table, std::span<const WrittenPiece> written,
+                       const std::filesystem::path& path);
+
 /// Reopens a Hugging Face folder and compares every tensor, bit for bit. Throws VerifyFailed.
 void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const std::filesystem::path& folder);
 

@@ -143,6 +143,10 @@ class GgufWriter {
 
   /// The next bytes: any cut of the tensors' data laid end to end (padding is the writer's business).
   void write(std::span<const std::byte> bytes);
+  /// In place of `write`: writes the keys and makes room for the tensors, whose bytes then come in any order, each once.
+  void begin_data();
+  /// Bytes of one tensor (as they were declared, from 0 on) from `offset` on. May be called from many threads at once.
+  void write_at(std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes);
   void commit();
 
  private:
@@ -150,12 +154,9 @@ class GgufWriter {
     std::string name;
     GgmlType type;
     Shape shape;
-    std::size_t bytes, offset;
+    std::size_t bytes, offset, written = 0;
   };
   void add_pair(std::string_view key, const GgufValue& value);
-  void begin_data();
-  void finish_tensors();
-  void pad();
 
   std::string origin_;
   AtomicFile file_;
@@ -164,9 +165,9 @@ class GgufWriter {
   std::uint64_t pair_count_ = 0;
   std::unordered_set<std::string> keys_, names_;
   std::vector<Entry> tensors_;
-  std::size_t data_size_ = 0;  // padded bytes of all declared tensors
+  std::size_t data_begin_ = 0, data_size_ = 0;  // in the file; padded bytes of all declared tensors
   bool streaming_ = false;
-  std::size_t current_ = 0, written_in_current_ = 0;
+  std::size_t current_ = 0;  // the tensor that write() is in
 };
 
 }  // namespace temper::files

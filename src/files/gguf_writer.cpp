@@ -1,6 +1,7 @@
 // Writing GGUF.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 
 #include "base/error.h"
@@ -104,11 +105,12 @@ void GgufWriter::declare_tensor(std::string_view name, GgmlType type, const Shap
   const std::int64_t cols = shape[shape.rank() - 1];
   const std::int64_t rows = cols == 0 ? 0 : shape.numel() / cols;
   const std::size_t bytes = static_cast<std::size_t>(rows) * ggml_row_bytes(type, cols);
-  tensors_.push_back({std::string(name), type, shape, bytes, data_size_});
+  tensors_.push_back({std::string(name), type, shape, bytes, data_size_, 0});
   data_size_ += round_up(bytes, alignment_);
 }
 
 void GgufWriter::begin_data() {
+  if (streaming_) return;
   streaming_ = true;
   std::string head = "GGUF";
   append(head, kVersion);
@@ -123,40 +125,39 @@ void GgufWriter::begin_data() {
     append(head, tensor.type);
     append(head, std::uint64_t{tensor.offset});
   }
+  head.resize(round_up(head.size(), alignment_), '\0');
   file_.write(head);
-  pad();
+  data_begin_ = head.size();
+  file_.extend(data_size_);  // padding between tensors stays as it is here: zero
 }
 
-void GgufWriter::pad() {
-  const std::string zeros(round_up(file_.position(), alignment_) - file_.position(), '\0');
-  file_.write(zeros);
-}
-
-void GgufWriter::finish_tensors() {
-  for (; current_ < tensors_.size() && written_in_current_ == tensors_[current_].bytes; ++current_) {
-    pad();
-    written_in_current_ = 0;
-  }
+void GgufWriter::write_at(std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes) {
+  if (!streaming_) throw LogicError("{}: bytes of a tensor before begin_data", origin_);
+  Entry& entry = tensors_.at(tensor);
+  if (offset > entry.bytes || bytes.size() > entry.bytes - offset)
+    throw LogicError("{}: tensor \"{}\": {} bytes at {} of {}", origin_, entry.name, bytes.size(), offset, entry.bytes);
+  file_.write_at(data_begin_ + entry.offset + offset, bytes);
+  std::atomic_ref(entry.written).fetch_add(bytes.size());
 }
 
 void GgufWriter::write(std::span<const std::byte> bytes) {
-  if (!streaming_) begin_data();
-  finish_tensors();
+  begin_data();
   while (!bytes.empty()) {
+    while (current_ < tensors_.size() && tensors_[current_].written == tensors_[current_].bytes) ++current_;
     if (current_ == tensors_.size()) throw LogicError("{}: {} bytes more than declared", origin_, bytes.size());
-    const std::size_t n = std::min(bytes.size(), tensors_[current_].bytes - written_in_current_);
-    file_.write(bytes.first(n));
-    written_in_current_ += n;
+    const Entry& entry = tensors_[current_];
+    const std::size_t n = std::min(bytes.size(), entry.bytes - entry.written);
+    write_at(current_, entry.written, bytes.first(n));
     bytes = bytes.subspan(n);
-    finish_tensors();
   }
 }
 
 void GgufWriter::commit() {
-  write({});
-  if (current_ != tensors_.size()) {
-    throw LogicError("{}: tensor \"{}\": {} of {} bytes were written", origin_, tensors_[current_].name, written_in_current_,
-                     tensors_[current_].bytes);
+  begin_data();
+  for (const Entry& entry : tensors_) {
+    if (entry.written != entry.bytes) {
+      throw LogicError("{}: tensor \"{}\": {} of {} bytes were written", origin_, entry.name, entry.written, entry.bytes);
+    }
   }
   file_.commit();
 }

@@ -42,6 +42,18 @@ TEST(AtomicFile, AppearsAtCommit) {
   EXPECT_EQ(entries(folder), 1);
 }
 
+TEST(AtomicFile, RoomIsZeroUntilWrittenTo) {
+  TemporaryFolder folder;
+  AtomicFile file(folder / "a.txt");
+  file.write("ab");
+  file.extend(4);
+  const std::string_view text = "xy";
+  file.write_at(4, std::as_bytes(std::span(text)));
+  EXPECT_THROW(file.write_at(5, std::as_bytes(std::span(text))), LogicError);
+  file.commit();
+  EXPECT_EQ(read_file(folder / "a.txt"), std::string("ab\0\0xy", 6));
+}
+
 TEST(AtomicFile, AbandonedLeavesNothing) {
   TemporaryFolder folder;
   spill(folder / "a.txt", "earlier");

@@ -149,6 +149,27 @@ TEST(Gguf, WritesTheBytesThatThePackageWrites) {
   }
 }
 
+TEST(Gguf, TensorsMayBeWrittenInAnyOrder) {
+  TemporaryFolder folder;
+  const GgufFile file(fixture("mixed.gguf"));
+  GgufWriter writer(folder / "copy.gguf");
+  for (const auto& [key, value] : file.values()) writer.add_value(key, value);
+  for (const auto& t : file.tensors()) writer.declare_tensor(t.name, t.type, t.shape);
+  const std::byte one{};
+  expect_error<LogicError>([&] { writer.write_at(0, 0, {&one, 1}); }, {"before begin_data"});
+  writer.begin_data();
+  for (std::size_t i = file.tensors().size(); i-- > 0;) {
+    const std::span<const std::byte> data = file.tensors()[i].data;
+    const std::size_t half = data.size() / 2;
+    writer.write_at(i, half, data.subspan(half));
+    if (i == 0) expect_error<LogicError>([&] { writer.commit(); }, {"bytes were written"});
+    writer.write_at(i, 0, data.first(half));
+    expect_error<LogicError>([&] { writer.write_at(i, data.size(), {&one, 1}); }, {"1 bytes at"});
+  }
+  writer.commit();
+  EXPECT_EQ(slurp(folder / "copy.gguf"), slurp(fixture("mixed.gguf")));
+}
+
 TEST(Gguf, TypedAddersRoundTrip) {
   TemporaryFolder folder;
   const std::string strings[] = {"x", "", "yy"};
