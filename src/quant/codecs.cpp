@@ -1,5 +1,9 @@
 // The table of number formats.
+#include <map>
+#include <mutex>
+
 #include "quant/formats.h"
+#include "quant/scaled_format.h"
 
 namespace temper::quant {
 namespace {
@@ -11,6 +15,12 @@ std::vector<CodecPtr> make_table() {
   for (auto* make :
        {make_q4_0, make_q8_0, make_q4_1, make_q5_0, make_q5_1, make_q2_k, make_q3_k, make_q4_k, make_q5_k, make_q6_k})
     table.push_back(make());
+  for (const char* name : {"int2-sym-g32", "int3-sym-g32", "int5-sym-g32", "int6-sym-g32", "int4-asym-g32", "int4-asym-g128",
+                           "int4-sym-g32-bf16", "int4-sym-g128-bf16", "int8-sym-bf16", "int8-sym-g32-bf16", "int8-symeps",
+                           "int8-symeps-bf16", "int4-tinygemm-g128-bf16", "int4-mslk-g128-bf16", "int4-ctsym-g128-bf16",
+                           "int4-ctasym-g128-bf16", "int8-ctsym-bf16"})
+    table.push_back(make_scaled(name));
+  for (const ScaledFormat& format : float_formats()) table.push_back(make_scaled(format.name));
   return table;
 }
 
@@ -29,7 +39,14 @@ const std::vector<const Codec*>& codecs() {
 const Codec* find_codec(std::string_view name) {
   for (const Codec* codec : codecs())
     if (codec->name() == name) return codec;
-  return nullptr;
+  // Made when asked for, once, and never moved: codecs are compared by address.
+  static std::mutex mutex;
+  static std::map<std::string, CodecPtr, std::less<>> made;
+  const std::lock_guard lock(mutex);
+  if (const auto found = made.find(name); found != made.end()) return found->second.get();
+  CodecPtr codec = make_scaled(name);
+  if (!codec) return nullptr;
+  return made.emplace(std::string(name), std::move(codec)).first->second.get();
 }
 
 std::vector<const Codec*> codecs_that_fit(std::int64_t cols) {
