@@ -4,19 +4,40 @@
 #include "ops/cpu/rows.h"
 
 namespace temper::ops::cpu {
+namespace {
+
+/// Rows [begin, end) of one part's weight.
+void few_rows(const Kernels& kernels, const TensorView& x, const LinearPart& part, bool accumulate, Index begin, Index end) {
+  const quant::EncodedView& codes = part.weight.encoded;
+  if (codes.codec)
+    codes.codec->dot_rows(codes.row_range(begin, end), x, part.y.slice_cols(begin, end), accumulate);
+  else
+    kernels.few_rows_product(rows_of(x), rows_of(part.weight.dense), rows_of(part.y), x.rows(), x.cols(), 1.0f, accumulate,
+                             begin, end);
+}
+
+}  // namespace
 
 void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const TensorView& x, std::span<const LinearPart> parts,
             bool accumulate) {
-  for (const LinearPart& part : parts) {
-    const quant::EncodedView& codes = part.weight.encoded;
-    if (x.rows() > kFewRows || !codes.codec) {
+  if (x.rows() > kFewRows) {
+    for (const LinearPart& part : parts)
       matmul(ctx, isa, kernels, x, part.weight.dense, part.y, {.transpose_b = true, .accumulate = accumulate});
-      continue;
-    }
-    parallel_for(codes.rows, std::max<Index>(1, 65536 / codes.cols), [&](Index begin, Index end) {
-      codes.codec->dot_rows(codes.row_range(begin, end), x, part.y.slice_cols(begin, end), accumulate);
-    });
+    return;
   }
+  // All parts' rows one after the other: threads meet once.
+  Index rows = 0;
+  for (const LinearPart& part : parts) rows += part.weight.rows();
+  constexpr Index kGrain = 65536;  // weights worth a thread
+  parallel_for(rows, std::max<Index>(1, kGrain / x.cols()), [&](Index begin, Index end) {
+    Index first = 0;
+    for (const LinearPart& part : parts) {
+      const Index last = first + part.weight.rows();
+      if (begin < last && end > first)
+        few_rows(kernels, x, part, accumulate, std::max(begin, first) - first, std::min(end, last) - first);
+      first = last;
+    }
+  });
 }
 
 void embedding(const ExecContext& ctx, const Kernels& kernels, const Weight& table, std::span<const std::int32_t> tokens,

@@ -5,26 +5,77 @@
 namespace temper::ops::cpu::TEMPER_KERNEL_NS {
 namespace {
 
-/// kRows rows of a by kCols rows of b: that many independent sums hide the latency of each.
+/// Products of kRows rows of a and kCols rows of b: that many independent sums hide the latency of each.
 template <typename T, int kRows, int kCols>
-TEMPER_INLINE void block(const Rows& a, const Rows& b, const Rows& c, Index row, Index col, Index k, float alpha,
-                         bool accumulate) {
+TEMPER_INLINE void sums_of(const T* const (&a)[kRows], const T* const (&b)[kCols], Index k, float (&sums)[kRows][kCols]) {
   Vec total[kRows][kCols];
-  for (auto& sums : total)
-    for (Vec& sum : sums) sum = Vec(0.0f);
+  for (auto& row : total)
+    for (Vec& sum : row) sum = Vec(0.0f);
   for_columns(k, [&](Index i, auto get, auto) {
     Vec left[kRows];
-    for (int m = 0; m < kRows; ++m) left[m] = get(row_of<T>(a, row + m) + i);
+    for (int m = 0; m < kRows; ++m) left[m] = get(a[m] + i);
     for (int n = 0; n < kCols; ++n) {
-      const Vec right = get(row_of<T>(b, col + n) + i);
+      const Vec right = get(b[n] + i);
       for (int m = 0; m < kRows; ++m) total[m][n] = multiply_add(left[m], right, total[m][n]);
     }
   });
+  for (int m = 0; m < kRows; ++m)
+    for (int n = 0; n < kCols; ++n) sums[m][n] = sum(total[m][n]);
+}
+
+#if defined(__AVX512BF16__)
+/// The same in pairs of bf16. A lone row of a takes two sums for each row of b, in turn.
+template <int kRows, int kCols>
+TEMPER_INLINE void sums_of(const Bf16* const (&a)[kRows], const Bf16* const (&b)[kCols], Index k,
+                           float (&sums)[kRows][kCols]) {
+  constexpr Index kStep = 32;
+  constexpr int kTurns = kRows == 1 ? 2 : 1;
+  __m512 total[kRows][kCols][kTurns];
+  for (auto& row : total)
+    for (auto& turns : row)
+      for (__m512& part : turns) part = _mm512_setzero_ps();
+  const auto add = [&](int turn, auto&& get) __attribute__((always_inline)) {
+    __m512i left[kRows];
+    for (int m = 0; m < kRows; ++m) left[m] = get(a[m]);
+    for (int n = 0; n < kCols; ++n) {
+      const __m512i right = get(b[n]);
+      for (int m = 0; m < kRows; ++m)
+        total[m][n][turn] = _mm512_dpbf16_ps(total[m][n][turn], (__m512bh)left[m], (__m512bh)right);
+    }
+  };
+  Index i = 0;
+  for (; i + kStep * kTurns <= k; i += kStep * kTurns)
+    for (int turn = 0; turn < kTurns; ++turn)
+      add(
+          turn, [&](const Bf16* p) __attribute__((always_inline)) { return _mm512_loadu_si512(p + i + turn * kStep); });
+  for (; i < k; i += kStep) {
+    const __mmask32 rest = i + kStep <= k ? ~__mmask32{0} : (__mmask32{1} << (k - i)) - 1;
+    add(
+        0, [&](const Bf16* p) __attribute__((always_inline)) { return _mm512_maskz_loadu_epi16(rest, p + i); });
+  }
+  for (int m = 0; m < kRows; ++m)
+    for (int n = 0; n < kCols; ++n) {
+      Vec all;
+      all.part[0] = (NativeF)total[m][n][0];
+      if constexpr (kTurns == 2) all.part[0] += (NativeF)total[m][n][1];
+      sums[m][n] = sum(all);
+    }
+}
+#endif
+
+template <typename T, int kRows, int kCols>
+TEMPER_INLINE void block(const Rows& a, const Rows& b, const Rows& c, Index row, Index col, Index k, float alpha,
+                         bool accumulate) {
+  const T *left[kRows], *right[kCols];
+  for (int m = 0; m < kRows; ++m) left[m] = row_of<T>(a, row + m);
+  for (int n = 0; n < kCols; ++n) right[n] = row_of<T>(b, col + n);
+  float sums[kRows][kCols];
+  sums_of(left, right, k, sums);
   with_activation(c.type, [&](auto* tag) {
     for (int m = 0; m < kRows; ++m)
       for (int n = 0; n < kCols; ++n) {
         auto* out = row_of<TEMPER_TYPE(tag)>(c, row + m) + col + n;
-        const Vec value(alpha * sum(total[m][n]));
+        const Vec value(alpha * sums[m][n]);
         store_part(out, accumulate ? load_part(out, 1) + value : value, 1);
       }
   });
