@@ -11,7 +11,7 @@ namespace temper::quant {
 using CodecPtr = std::unique_ptr<const Codec>;
 
 CodecPtr make_int_sym(int bits,
-                      std::int64_t group);  ///< bits 4 or 8; group 0 (the whole row, 8 bits only) or a multiple of 32.
+                      std::int64_t group);    ///< bits 4 or 8; group 0 (the whole row, 8 bits only) or a multiple of 32.
 CodecPtr make_scaled(std::string_view name);  ///< Any format of scaled_format.h, or null.
 CodecPtr make_q4_0();
 CodecPtr make_q8_0();
@@ -23,5 +23,9 @@ CodecPtr make_q3_k();
 CodecPtr make_q4_k();
 CodecPtr make_q5_k();
 CodecPtr make_q6_k();
+CodecPtr make_iq4_nl();
+CodecPtr make_iq4_xs();
+CodecPtr make_tq1_0();
+CodecPtr make_tq2_0();
 
 }  // namespace temper::quant

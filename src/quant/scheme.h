@@ -1,6 +1,7 @@
 // Schemes: which tensors of a model are held in which number format, by the names people know.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,23 +12,40 @@ namespace temper::quant {
 
 /// What a tensor is for, as the model's tensor table says.
 enum class Role { Linear, Embedding, Head, Norm };
+/// Which of a block's projections a Linear is.
+enum class Projection { None, Q, K, V, O, Gate, Up, Down };
+
+/// Where a tensor stands in its model: all that the choice of a codec may depend on.
+struct TensorPlace {
+  Role role = Role::Linear;
+  Projection projection = Projection::None;
+  int layer = -1, layers = 0;
+  std::int64_t cols = 0;
+  bool tied = false;                 ///< The embedding is the head, too.
+  std::int64_t queries_per_key = 1;  ///< Query heads that share a key head.
+};
+
+struct LlamaMix;
 
 /// A row of the table of schemes. nullptr means the tensor stays 16-bit.
 struct Scheme {
   std::string name;                ///< "q4_0", "int4-sym-g32", …
-  const Codec* linear = nullptr;   ///< The blocks' projections.
-  const Codec* table = nullptr;    ///< Embedding and head (also a tied table, in both uses).
+  const Codec* linear = nullptr;   ///< The blocks' projections; of a mix, those that no rule names.
+  const Codec* table = nullptr;    ///< Embedding and head (also a tied table, in both uses), unless `mix` says.
   std::vector<std::string> wires;  ///< Export targets that carry it as trained: {"gguf:q4_0"}; empty: none yet.
+  const LlamaMix* mix = nullptr;   ///< Rules by which tensors differ (llama_mixes.h).
 
-  /// Codec of a tensor of this role, or nullptr.
+  /// Codec of a tensor, or nullptr. `importance`: whether the model is quantized with an importance matrix.
+  const Codec* codec_for(const TensorPlace& place, bool importance = false) const;
+  /// The same, of a tensor of which only the role is known; not for schemes with a mix.
   const Codec* codec_for(Role role) const;
 };
 
-/// All schemes: int4-sym-g32/g64/g128, int8-sym, int8-sym-g32/g64/g128 (linears only; no wire yet); q4_0 (table in q8_0),
-/// q8_0.
+/// All schemes: int4-sym-g32/g64/g128, int8-sym, int8-sym-g32/g64/g128 (linears only; no wire yet), and llama.cpp's file
+/// types (q4_0 … q6_k, q4_k_m …).
 const std::vector<Scheme>& schemes();
-/// Finds a scheme; throws BadRecipe listing the known names, with the nearest one suggested. "none" is no scheme: see
-/// callers.
+/// Finds a scheme; q3_k, q4_k and q5_k are the medium mixes, as in llama.cpp. Throws BadRecipe listing the known names, with
+/// the nearest one suggested. "none" is no scheme: see callers.
 const Scheme& scheme(std::string_view name);
 
 }  // namespace temper::quant

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/nearest.h"
+#include "quant/llama_mixes.h"
 #include "quant/scheme.h"
 
 namespace temper::quant {
@@ -11,14 +12,19 @@ std::vector<Scheme> make_table() {
   std::vector<Scheme> table;
   for (const char* name :
        {"int4-sym-g32", "int4-sym-g64", "int4-sym-g128", "int8-sym", "int8-sym-g32", "int8-sym-g64", "int8-sym-g128"})
-    table.push_back({name, find_codec(name), nullptr, {}});
-  // llama.cpp keeps a tied table of a q4_0 file in 8 bits or more: it is the head, too.
-  table.push_back({"q4_0", find_codec("q4_0"), find_codec("q8_0"), {"gguf:q4_0"}});
-  table.push_back({"q8_0", find_codec("q8_0"), find_codec("q8_0"), {"gguf:q8_0"}});
+    table.push_back({name, find_codec(name), nullptr, {}, nullptr});
+  for (const LlamaMix& mix : llama_mixes()) {
+    table.push_back(
+        {std::string(mix.name), find_codec(mix.base), find_codec("q8_0"), {fmt::format("gguf:{}", mix.name)}, &mix});
+  }
   return table;
 }
 
 }  // namespace
+
+const Codec* Scheme::codec_for(const TensorPlace& place, bool importance) const {
+  return mix ? mix_codec(*mix, place, importance) : codec_for(place.role);
+}
 
 const Codec* Scheme::codec_for(Role role) const {
   switch (role) {
@@ -37,6 +43,8 @@ const std::vector<Scheme>& schemes() {
 
 const Scheme& scheme(std::string_view name) {
   const std::vector<Scheme>& all = schemes();
+  for (const std::string_view medium : {"q3_k", "q4_k", "q5_k"})
+    if (name == medium) return scheme(fmt::format("{}_m", medium));
   for (const Scheme& candidate : all)
     if (candidate.name == name) return candidate;
   std::string known;

@@ -222,6 +222,63 @@ V fit_by_descent(const V* x, int half, V* codes) {
   return (sum_l2 > zero) & (magnitude(largest) >= splat<V>(kNothing)) ? sum_xl / sum_l2 : zero;
 }
 
+// ---- Groups whose codes index a table: x' = scale * kValues[code] ----
+
+/// The table of iq4_nl and iq4_xs.
+constexpr int kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+/// Index of the value nearest to x, the upper one of two as near. Halfway points are exact in f32, as are distances near
+/// them, so that comparing with them is comparing distances.
+template <typename V>
+IntsOf<V> nearest_index(V x) {
+  IntsOf<V> index{};
+  for (int k = 0; k < 15; ++k) {
+    const auto above = x >= splat<V>(0.5f * static_cast<float>(kValues[k] + kValues[k + 1]));
+    if constexpr (sizeof(V) == sizeof(float))
+      index += above;
+    else
+      index -= above;
+  }
+  return index;
+}
+
+/// The value nearest to x.
+template <typename V>
+V nearest_value(V x) {
+  V value = splat<V>(kValues[0]);
+  for (int k = 0; k < 15; ++k) {
+    const V gap = splat<V>(static_cast<float>(kValues[k + 1] - kValues[k]));
+    value = value + (x >= splat<V>(0.5f * static_cast<float>(kValues[k] + kValues[k + 1])) ? gap : V{});
+  }
+  return value;
+}
+
+/// The scale of least weighted error among those fitted to the codes of 16 steps; 0 for a group of zeros.
+template <int kElements, typename V>
+V fit_to_table(const V* x, const V* weights) {
+  const V zero{}, largest = first_largest_of<kElements>(x);
+  V scale{}, best{}, sum_xq, sum_q2;
+  const auto sum = [&](V step) {
+    sum_xq = sum_q2 = zero;
+    for (int i = 0; i < kElements; ++i) {
+      const V q = nearest_value<V>(step * x[i]);
+      sum_xq += weights[i] * q * x[i];
+      sum_q2 += weights[i] * q * q;
+    }
+  };
+  constexpr auto kFirst = static_cast<float>(kValues[0]);
+  sum(1.0f / (-largest / kFirst));
+  scale = sum_q2 > zero ? sum_xq / sum_q2 : zero;
+  best = scale * sum_xq;
+  for (int t = -7; t <= 7; ++t) {
+    sum((static_cast<float>(t) + kFirst) / largest);
+    const auto better = (sum_q2 > zero) & (sum_xq * sum_xq > best * sum_q2);
+    scale = better ? sum_xq / sum_q2 : scale;
+    best = better ? scale * sum_xq : best;
+  }
+  return magnitude(largest) < splat<V>(kNothing) ? zero : scale;
+}
+
 // ---- A superblock's scales: x' = scale * code, x >= 0, code in 0 … levels ----
 
 /// The common scale of `count` values, weighted; `codes` receives their codes. A search over 9 steps, then coordinate

@@ -31,7 +31,8 @@ TEST_P(GgmlEncode, WithoutAndWithImportance) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, GgmlEncode,
-                         ::testing::Values("q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
+                         ::testing::Values("q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl",
+                                           "iq4_xs", "tq1_0", "tq2_0"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 }  // namespace

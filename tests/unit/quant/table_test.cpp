@@ -120,7 +120,8 @@ TEST(Schemes, TensorsByRole) {
   EXPECT_EQ(q4_0.codec_for(Role::Norm), nullptr);
   EXPECT_EQ(q4_0.wires, std::vector<std::string>{"gguf:q4_0"});
   for (const Scheme& each : schemes()) EXPECT_NE(each.linear, nullptr) << each.name;
-  EXPECT_EQ(schemes().size(), 9u);
+  EXPECT_EQ(schemes().size(), 25u);
+  EXPECT_EQ(&scheme("q4_k"), &scheme("q4_k_m"));
 }
 
 TEST(Schemes, UnknownNameSuggestsTheNearest) {

@@ -1,0 +1,89 @@
+#include "quant/isa/iq4.h"
+
+#include "quant/iq4_format.h"
+#include "quant/isa/lanes.h"
+
+namespace temper::quant::TEMPER_ISA_LEVEL {
+namespace {
+
+/// Values of 16 codes 0 … 15.
+inline Bytes looked_up(Bytes codes) {
+  u8 table[16];
+  for (int k = 0; k < 16; ++k) table[k] = static_cast<u8>(kValues[k]);
+#if defined(__AVX2__)
+  return reinterpret_cast<Bytes>(_mm_shuffle_epi8(load<__m128i>(table), reinterpret_cast<__m128i>(codes)));
+#else
+  Bytes values;
+  for (int j = 0; j < 16; ++j) values[j] = table[codes[j]];
+  return values;
+#endif
+}
+
+template <typename T>
+void decode_32(const u8* qs, float scale, T* values) {
+  const Bytes packed = load<Bytes>(qs);
+  decode_affine(looked_up(packed & 15), scale, -0.0f, values);
+  decode_affine(looked_up(packed >> 4), scale, -0.0f, values + 16);
+}
+
+template <typename T>
+void decode_nl(const u8* block, i64 cols, i64, T* values) {
+  for (i64 i = 0; i < cols; i += 32, block += 18) decode_32(block + 2, from_half(load<u16>(block)), values + i);
+}
+
+template <typename T>
+void decode_xs(const u8* block, i64 cols, i64, T* values) {
+  for (i64 i = 0; i < cols; i += 256, block += 136) {
+    const float d = from_half(load<u16>(block));
+    const u32 high = load<u16>(block + 2), low = load<u32>(block + 4);
+    for (int s = 0; s < 8; ++s) {
+      const auto scale = static_cast<i32>((low >> s * 4 & 15) | (high >> s * 2 & 3) << 4);
+      decode_32(block + 8 + s * 16, d * static_cast<float>(scale - 32), values + i + s * 32);
+    }
+  }
+}
+
+/// Searches as many groups of 32 at once as a vector has lanes, for the whole row first: `scales` are cut into blocks then.
+template <typename Format>
+void encode(const float* x, const float* importance, i64 cols, u8* encoded) {
+  constexpr int kGroups = Format::kElements / 32;
+  constexpr int kAtOnce = kLanes > kGroups ? kLanes / kGroups : 1;  // blocks
+  const i64 blocks = cols / Format::kElements;
+  for (i64 b = 0; b < blocks; b += kAtOnce) {
+    const int count = blocks - b >= kAtOnce ? kAtOnce : static_cast<int>(blocks - b), groups = count * kGroups;
+    const float* from = x + b * Format::kElements;
+    float scales[kAtOnce * kGroups + kLanes], energy[kAtOnce] = {};
+    for (int i = 0; importance && i < count; ++i) energy[i] = energy_of<Format::kElements>(from + i * Format::kElements);
+    for (int g = 0; g < groups; g += kLanes) {
+      const auto at = [&](int l) { return (g + l) % groups; };  // lanes past the end repeat the first ones
+      Floats values[32], weights[32], energies;
+      transpose<32>([&](int l) { return from + at(l) * 32; }, values);
+      for (int l = 0; l < kLanes; ++l) energies[l] = energy[at(l) / kGroups];
+      if (importance) {
+        Floats given[32];
+        transpose<32>([&](int l) { return importance + b * Format::kElements + at(l) * 32; }, given);
+        table_weights<Floats>(values, given, energies, weights);
+      } else {
+        table_weights<Floats>(values, nullptr, energies, weights);
+      }
+      const Floats found = fit_to_table<32>(values, weights);
+      __builtin_memcpy(scales + g, &found, sizeof(found));
+    }
+    for (int i = 0; i < count; ++i, encoded += sizeof(typename Format::Block)) {
+      float params[Format::kParams];
+      Format::finish(scales + i * kGroups, params);
+      typename Format::Block block;
+      Format::round(from + i * Format::kElements, params, block);
+      __builtin_memcpy(encoded, &block, sizeof(block));
+    }
+  }
+}
+
+}  // namespace
+
+const RowKernels kIq4NlRows = {nullptr, nullptr, decode_nl<float>, decode_nl<u16>, nullptr};
+const RowKernels kIq4XsRows = {nullptr, nullptr, decode_xs<float>, decode_xs<u16>, nullptr};
+const SearchKernels kIq4NlSearch = {encode<Iq4Nl>};
+const SearchKernels kIq4XsSearch = {encode<Iq4Xs>};
+
+}  // namespace temper::quant::TEMPER_ISA_LEVEL
