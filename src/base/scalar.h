@@ -56,6 +56,13 @@ inline f16 to_f16(float x) {
   return {static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
 }
 
+/// 2^exponent, from -127 (a subnormal) to 127.
+inline float power_of_two(int exponent) {
+  return std::bit_cast<float>(exponent > -127 ? static_cast<std::uint32_t>(exponent + 127) << 23 : 0x00400000u);
+}
+/// floor(log2 |x|); -127 for what is less than 2^-126.
+inline int exponent_of(float x) { return static_cast<int>(std::bit_cast<std::uint32_t>(x) >> 23 & 0xffu) - 127; }
+
 /// A float of at most 8 bits: sign, `exponent` bits, `mantissa` bits (OFP8 and OCP MX 1.0).
 struct SmallFloat {
   int exponent, mantissa;
@@ -77,19 +84,19 @@ inline float to_float(const SmallFloat& format, unsigned code) {
     value = format.mantissa == 2 && fraction == 0 ? std::numeric_limits<float>::infinity()
                                                   : std::numeric_limits<float>::quiet_NaN();
   else if (exponent == 0)
-    value = std::ldexp(static_cast<float>(fraction), 1 - format.bias() - format.mantissa);
+    value = static_cast<float>(fraction) * power_of_two(1 - format.bias() - format.mantissa);
   else
-    value = std::ldexp(static_cast<float>(fraction + (1 << format.mantissa)), exponent - format.bias() - format.mantissa);
+    value = static_cast<float>(fraction + (1 << format.mantissa)) * power_of_two(exponent - format.bias() - format.mantissa);
   return code >> (format.bits() - 1) & 1u ? -value : value;
 }
 
 /// The nearest code, ties to even, saturating at ±largest; NaN becomes largest.
 inline unsigned to_small(const SmallFloat& format, float x) {
   const float magnitude = std::fabs(x) < format.largest ? std::fabs(x) : format.largest;
-  const int exponent = std::max(std::ilogb(magnitude), 1 - format.bias());
+  const int exponent = std::max(exponent_of(magnitude), 1 - format.bias());
   // Below the smallest normal the exponent stays at its, and the fraction lacks the leading one: the same sum gives the
   // code.
-  const auto fraction = static_cast<unsigned>(std::nearbyint(std::ldexp(magnitude, format.mantissa - exponent)));
+  const auto fraction = static_cast<unsigned>(std::nearbyint(magnitude * power_of_two(format.mantissa - exponent)));
   const unsigned code = (static_cast<unsigned>(exponent + format.bias() - 1) << format.mantissa) + fraction;
   return code | static_cast<unsigned>(std::signbit(x)) << (format.bits() - 1);
 }

@@ -66,9 +66,9 @@ float fit_mx(const ScaledFormat& f, float a) {
   } else {
     const int mantissa = f.mapping == Mapping::MxCt && element.bits() == 8 ? 1 : element.mantissa;
     const std::uint32_t half = f.mapping == Mapping::MxFloor ? 0 : 1u << (22 - mantissa);
-    exponent = static_cast<int>((std::bit_cast<std::uint32_t>(a) + half) >> 23) - std::ilogb(element.largest);
+    exponent = static_cast<int>((std::bit_cast<std::uint32_t>(a) + half) >> 23) - exponent_of(element.largest);
   }
-  return std::ldexp(1.0f, std::clamp(exponent, 0, 254) - 127);
+  return power_of_two(std::clamp(exponent, 0, 254) - 127);
 }
 
 float fit_magnitude(const ScaledFormat& f, float a) {
@@ -162,7 +162,7 @@ float get_scale(ScaleType type, const std::byte* in) {
   switch (type) {
     case ScaleType::BF16: return to_float(bf16{get<std::uint16_t>(in)});
     case ScaleType::F16: return to_float(f16{get<std::uint16_t>(in)});
-    case ScaleType::E8M0: return std::ldexp(1.0f, static_cast<int>(get<std::uint8_t>(in)) - 127);
+    case ScaleType::E8M0: return power_of_two(static_cast<int>(get<std::uint8_t>(in)) - 127);
     case ScaleType::E4M3: return to_float(kE4M3, get<std::uint8_t>(in));
     default: return get<float>(in);
   }
@@ -240,8 +240,7 @@ Rounding store_float(const ScaledFormat& f, const float* params, std::byte* out)
     case Mapping::Absmax: return multiply_by(1.0f / std::max(scale, kBnbFloor));
     default: break;
   }
-  const int exponent = static_cast<int>(std::bit_cast<std::uint32_t>(scale) >> 23);
-  if (exponent > 0 || f.mapping == Mapping::MxCt) return multiply_by(std::ldexp(1.0f, 127 - exponent));
+  if (exponent_of(scale) > -127 || f.mapping == Mapping::MxCt) return multiply_by(power_of_two(-exponent_of(scale)));
   return multiply_by(f.mapping == Mapping::MxCeil ? 1.0f : 0x1p126f);  // as torchao does at the smallest scale
 }
 
