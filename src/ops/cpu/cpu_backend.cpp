@@ -41,6 +41,10 @@ class CpuBackend final : public Backend {
     cpu::linear(ctx, isa_, kernels_, x, parts, accumulate);
   }
 
+  void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight) const override {
+    cpu::round_activations(ctx, x, weight);
+  }
+
   void convert(const ExecContext&, const TensorView& in, const TensorView& out) const override {
     for_rows(in.rows(), in.cols(), [&](Index begin, Index end) {
       kernels_.convert(rows_of(in, begin), rows_of(out, begin), end - begin, in.cols());
@@ -258,48 +262,68 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
   }
 }
 
-/// A tile of rows is merged, checked and encoded while it lies in the cache.
+/// A tile of rows is merged, checked and encoded while it lies in the cache. Where rows share parameters, tiles are merged
+/// twice: to fit all rows, and, those joined, to round them.
 void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
                                   const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) const {
   constexpr Index kTileElements = 64 * 1024;
   const Index rows = base.rows(), cols = base.cols(), tile = std::clamp<Index>(kTileElements / cols, 1, rows);
   const Index tiles = (rows + tile - 1) / tile, workers = task_workers(tiles);
-  const std::size_t row_bytes_encoded = codec.row_bytes(cols);
   const ArenaScope scope(workspace(ctx, "merge_and_encode"));
   Arena& arena = *ctx.workspace;
   const TensorView merged_all = arena.allocate(storage, Shape{workers * tile, cols});
   // Codecs take F32 or BF16: f16 storage is rounded first, then widened exactly.
   const TensorView wide_all = storage == DType::F16 ? arena.allocate(DType::F32, Shape{workers * tile, cols}) : merged_all;
-  const TensorView earlier_all =
-      stats ? arena.allocate(DType::U8, Shape{workers * tile, static_cast<Index>(row_bytes_encoded)}) : TensorView();
-  std::mutex stats_mutex;
-  run_tasks(tiles, [&](Index task, int worker) {
-    const Index begin = task * tile, end = std::min(rows, begin + tile), count = end - begin;
+  const auto merged_tile = [&](Index begin, Index count, int worker) {
     const TensorView merged = merged_all.slice_rows(worker * tile, worker * tile + count);
-    const TensorView wide = wide_all.slice_rows(worker * tile, worker * tile + count);
-    const TensorView from = matrix(base).slice_rows(begin, end);
+    const TensorView from = matrix(base).slice_rows(begin, begin + count);
     if (lora) {
-      const LoraView part{lora->a, matrix(lora->b).slice_rows(begin, end), lora->scale};
+      const LoraView part{lora->a, matrix(lora->b).slice_rows(begin, begin + count), lora->scale};
       merge(from, part, merged, 0, count);
     } else {
       kernels_.convert(rows_of(from), rows_of(merged), count, cols);
     }
     if (!kernels_.all_finite(rows_of(merged), count, cols))
       throw Diverged("rows {} to {} of a merged {} weight hold a NaN or an infinity; lower the learning rate", begin,
-                     end - 1, base.shape.str());
-    if (storage == DType::F16) kernels_.convert(rows_of(merged), rows_of(wide), count, cols);
-    const std::span<std::byte> out = encoded.subspan(static_cast<std::size_t>(begin) * row_bytes_encoded,
-                                                     static_cast<std::size_t>(count) * row_bytes_encoded);
-    if (!stats) return codec.encode_rows(wide, out);
-    std::byte* earlier = reinterpret_cast<std::byte*>(earlier_all.as<std::uint8_t>()) +
-                         static_cast<std::size_t>(worker * tile) * row_bytes_encoded;
-    std::memcpy(earlier, out.data(), out.size());
-    codec.encode_rows(wide, out);
-    const quant::CodeStats counted = codec.stats(out, {earlier, out.size()}, count, cols);
+                     begin + count - 1, base.shape.str());
+    if (storage != DType::F16) return merged;
+    const TensorView wide = wide_all.slice_rows(worker * tile, worker * tile + count);
+    kernels_.convert(rows_of(merged), rows_of(wide), count, cols);
+    return wide;
+  };
+  const std::size_t row_bytes = codec.row_bytes(cols);
+  const Index row_params = codec.joins_rows() ? codec.params_per_row(cols) : 0;
+  std::span<float> params;
+  if (row_params > 0) {
+    params = arena.allocate(DType::F32, Shape{rows, row_params}).span<float>();
+    run_tasks(tiles, [&](Index task, int worker) {
+      const Index begin = task * tile, count = std::min(rows - begin, tile);
+      codec.fit_rows(merged_tile(begin, count, worker), params.subspan(begin * row_params, count * row_params));
+    });
+    codec.join(params, rows, cols);
+  }
+  const TensorView earlier_all =
+      stats ? arena.allocate(DType::U8, Shape{workers * tile, static_cast<Index>(row_bytes)}) : TensorView();
+  std::mutex stats_mutex;
+  run_tasks(tiles, [&](Index task, int worker) {
+    const Index begin = task * tile, count = std::min(rows - begin, tile);
+    const TensorView merged = merged_tile(begin, count, worker);
+    const auto out =
+        encoded.subspan(static_cast<std::size_t>(begin) * row_bytes, static_cast<std::size_t>(count) * row_bytes);
+    std::span<std::byte> earlier;
+    if (stats) {
+      earlier = std::as_writable_bytes(earlier_all.span<std::uint8_t>())
+                    .subspan(static_cast<std::size_t>(worker * tile) * row_bytes, out.size());
+      std::ranges::copy(out, earlier.begin());
+    }
+    if (row_params > 0)
+      codec.round_rows(merged, params.subspan(begin * row_params, count * row_params), out);
+    else
+      codec.encode_rows(merged, out);
+    if (!stats) return;
+    const quant::CodeStats counted = codec.stats(out, earlier, count, cols);
     const std::lock_guard lock(stats_mutex);
-    stats->total += counted.total;
-    stats->changed += counted.changed;
-    stats->saturated += counted.saturated;
+    *stats += counted;
   });
 }
 

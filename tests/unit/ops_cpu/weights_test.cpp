@@ -37,7 +37,7 @@ TEST_P(WeightsTest, MergeIsExact) {
 
 TEST_P(WeightsTest, MergeAndEncodeEqualsEncodingTheMerge) {
   const std::int64_t rows = 700, cols = 256;
-  for (const char* format : {"int4-sym-g32", "int8-sym", "q4_0", "q8_0"})
+  for (const char* format : {"int4-sym-g32", "int8-sym", "q4_0", "q8_0", "nvfp4", "nf4-dq", "fp8-e4m3-b128"})
     for (const DType storage : {DType::BF16, DType::F32, DType::F16})
       for (const bool with_lora : {true, false})
         for (const int threads : {1, 2}) {
