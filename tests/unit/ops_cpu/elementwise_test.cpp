@@ -58,7 +58,7 @@ TEST_P(ElementwiseTest, RowsAndEmbeddings) {
     gather_rows(ctx_, table, rows, picked);
     const double untouched = get(back, 1, 5);
     scatter_rows(ctx_, picked, rows, back);
-    embedding(ctx_, table, rows, wide);
+    embedding(ctx_, Weight(table.view()), rows, wide);
     for (std::int64_t i = 0; i < 4; ++i)
       for (std::int64_t c = 0; c < 19; ++c) {
         EXPECT_EQ(get(picked, i, c), get(table, rows[i], c));
