@@ -16,10 +16,17 @@ constexpr float kMslkFloor = 1e-6f, kBnbFloor = 1e-38f;
 constexpr float kNvLargest = 448.0f * 6.0f, kNvSmallestScale = 0x1p-6f;
 constexpr std::int64_t kBandRows = 128;
 
-/// Rounded to the type, saturating, so that what is finite stays so.
-float rounded(ScaleType type, float x) {
-  if (type == ScaleType::BF16) return std::clamp(to_float(to_bf16(x)), -0x1.fep127f, 0x1.fep127f);
-  if (type == ScaleType::F16) return to_float(to_f16(std::clamp(x, -65504.0f, 65504.0f)));
+/// To bf16, saturating, so that what is finite stays so.
+inline bf16 saturated_bf16(float x) {
+  const bf16 rounded = to_bf16(x);
+  return (rounded.bits & 0x7fffu) == 0x7f80u ? bf16{static_cast<std::uint16_t>(rounded.bits - 1)} : rounded;
+}
+inline f16 saturated_f16(float x) { return to_f16(std::clamp(x, -65504.0f, 65504.0f)); }
+
+/// Rounded to the type, saturating.
+inline float rounded(ScaleType type, float x) {
+  if (type == ScaleType::BF16) return to_float(saturated_bf16(x));
+  if (type == ScaleType::F16) return to_float(saturated_f16(x));
   return x;
 }
 float smallest_normal(ScaleType type) { return type == ScaleType::F16 ? 0x1p-14f : 0x1p-126f; }
@@ -148,10 +155,10 @@ T get(const std::byte* in) {
 }
 
 /// Stores a scale in the types that hold it as a number.
-void put_scale(ScaleType type, float scale, std::byte* out) {
+inline void put_scale(ScaleType type, float scale, std::byte* out) {
   switch (type) {
-    case ScaleType::BF16: return put(out, to_bf16(rounded(type, scale)).bits);
-    case ScaleType::F16: return put(out, to_f16(rounded(type, scale)).bits);
+    case ScaleType::BF16: return put(out, saturated_bf16(scale).bits);
+    case ScaleType::F16: return put(out, saturated_f16(scale).bits);
     case ScaleType::E8M0: return put(out, static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>(scale) >> 23));
     case ScaleType::E4M3: return put(out, static_cast<std::uint8_t>(to_small(kE4M3, scale)));
     default: return put(out, scale);

@@ -154,6 +154,28 @@ TEST(Scaled, ZerosStayZeros) {
   }
 }
 
+TEST(Scaled, SmallFloatsAreNearestTiesToEven) {
+  for (const SmallFloat& format : {kE4M3, kE5M2, kE2M3, kE3M2, kE2M1}) {
+    std::vector<double> values;  // of the non-negative finite codes, ascending
+    for (unsigned code = 0; code < 1u << (format.bits() - 1); ++code) {
+      const float value = to_float(format, code);
+      if (std::isfinite(value)) values.push_back(value);
+    }
+    EXPECT_EQ(values.back(), format.largest);
+    for (std::uint32_t bits = 0; bits < 0x7f80; ++bits) {  // every finite bf16 of either sign
+      const float x = to_float(bf16{static_cast<std::uint16_t>(bits)});
+      const auto above = static_cast<std::size_t>(std::ranges::lower_bound(values, x) - values.begin());
+      std::size_t nearest = std::min(above, values.size() - 1);
+      if (above > 0 && above < values.size()) {
+        const double below = x - values[above - 1], over = values[above] - x;
+        if (below < over || (below == over && above % 2 == 1)) nearest = above - 1;
+      }
+      ASSERT_EQ(to_small(format, x), nearest) << x;
+      ASSERT_EQ(to_small(format, -x), nearest | 1u << (format.bits() - 1)) << -x;
+    }
+  }
+}
+
 TEST(Scaled, CodesAreTheNearestOfTheirGrid) {
   // Where a scale is stored in f32 or a power of two, decode multiplies by what round divided by: no other code is nearer.
   Rng rng(12);
