@@ -69,6 +69,18 @@ inline Bytes bytes_of(u64 first, u64 second) {
   return reinterpret_cast<Bytes>(Words{first, second});
 }
 
+/// Sixteen bytes: kValue where a bit is set, else 0.
+template <int kValue>
+inline Bytes spread_bits(const u8* bits) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Bytes>(_mm_maskz_set1_epi8(load<u16>(bits), kValue));
+#else
+  constexpr Bytes kBitOf = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  const Bytes spread = bytes_of(bits[0] * kEveryByte, bits[1] * kEveryByte) & kBitOf;
+  return reinterpret_cast<Bytes>(spread == kBitOf) & static_cast<u8>(kValue);
+#endif
+}
+
 template <int kBits, int kCount>
 void pack(const u8* raw, u8* out) {
   constexpr int kTwosAt = kBits & 4 ? 4 : 0, kOnesAt = kTwosAt + (kBits & 2 ? 2 : 0);
@@ -90,8 +102,9 @@ void pack(const u8* raw, u8* out) {
     for (int j = 0; j < kCount / 8; ++j) out[j] = static_cast<u8>(gather_bits(load<u64>(raw + 8 * j) >> kOnesAt));
 }
 
+/// Always inline: as a call it would hand its vectors over in memory, at twice the time of a decode.
 template <int kBits, int kCount>
-Raw<kCount> unpack(const u8* in) {
+[[gnu::always_inline]] inline Raw<kCount> unpack(const u8* in) {
   constexpr int kTwosAt = kBits & 4 ? 4 : 0, kOnesAt = kTwosAt + (kBits & 2 ? 2 : 0);
   Raw<kCount> raw{};
   if constexpr (kBits == 8) {
@@ -116,11 +129,7 @@ Raw<kCount> unpack(const u8* in) {
     in += kCount / 4;
   }
   if constexpr (kBits & 1)
-    for (int i = 0; i < kCount / 16; ++i) {
-      constexpr Bytes kBitOf = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-      const Bytes spread = bytes_of(in[2 * i] * kEveryByte, in[2 * i + 1] * kEveryByte) & kBitOf;
-      raw.halves[i] |= reinterpret_cast<Bytes>(spread == kBitOf) & static_cast<u8>(1 << kOnesAt);
-    }
+    for (int i = 0; i < kCount / 16; ++i) raw.halves[i] |= spread_bits<1 << kOnesAt>(in + 2 * i);
   return raw;
 }
 
