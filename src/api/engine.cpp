@@ -24,7 +24,8 @@ DType compute_dtype(recipe::Compute wanted) {
 
 Engine::Engine(const recipe::RuntimeOptions& options) : workspace_(kWorkspaceBytes) {
   if (options.threads > 0) set_num_threads(static_cast<int>(options.threads));
-  context_ = {&ops::cpu_backend(), &workspace_, compute_dtype(options.compute)};
+  context_ = {&ops::cpu_backend(), &workspace_, compute_dtype(options.compute),
+              options.activations == recipe::Activations::Bits8 ? Activations::Bits8 : Activations::Bits16};
 }
 
 }  // namespace temper::api

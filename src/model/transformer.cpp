@@ -217,8 +217,9 @@ std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& bat
   ArenaScope scope(*ctx.workspace);
   const TensorView x = run_blocks(ctx, batch, nullptr);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
-  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense).dense, targets_of(batch, rows), 0.0f, nll,
-                            nullptr);
+  const ops::Weight head = weights_.head(ctx, WeightForm::Dense);
+  ops::round_activations(ctx, top.normed, head);
+  ops::linear_cross_entropy(ctx, top.normed, head.dense, targets_of(batch, rows), 0.0f, nll, nullptr);
   return nll;
 }
 

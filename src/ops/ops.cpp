@@ -186,6 +186,13 @@ void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, c
   linear(ctx, x, {&part, 1}, accumulate);
 }
 
+void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight) {
+  const Checker check("round_activations", ctx, {{"x", &x}});
+  check.activation(x);
+  check.require(x.cols() == weight.cols(), "x [M, K] for a weight [N, K]");
+  if (!is_empty(x)) ctx.backend->round_activations(ctx, x, weight);
+}
+
 void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) {
   const Checker check("convert", ctx, {{"in", &in}, {"out", &out}});
   check.storage(in);

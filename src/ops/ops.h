@@ -50,10 +50,16 @@ struct LinearPart {
   TensorView y;   ///< [M, N]; T or F32.
 };
 
-/// y (= or, with `accumulate`, +=, F32) x [M, K] · weightᵀ for every part. x T; a dense weight has the same T. Without
+/// y (= or, with `accumulate`, +=, F32) x [M, K] · weightᵀ for every part, with x in 8 bits where ctx.activations says so. x
+/// T; a dense weight has the same T. Without
 /// `dense`, M is at most kFewRows.
 void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts, bool accumulate = false);
 void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, const TensorView& y, bool accumulate = false);
+
+/// x (T), in place, as a product with `weight` takes it: on the grid of 8-bit activations of the weight's format where
+/// ctx.activations asks for it, else unchanged. `linear` does so on its own, with a copy; this is for ops that take a dense
+/// weight.
+void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight);
 
 // ---- Element-wise and gather ------------------------------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ enum class MergeDtype { Checkpoint, F32 };
 /// Operands of matrix products. Auto: bf16 where the CPU multiplies bf16, f32 elsewhere.
 enum class Compute { Auto, Bf16, F32 };
 
+/// What products take activations as: in the dtype of Compute, or rounded to 8 bits as llama.cpp's CPU products round them
+/// for the number format of the weight.
+enum class Activations { Bits16, Bits8 };
+
 /// How a text is cut for perplexity. Stride: overlapping windows, each token scored once. LlamaPerplexity: windows side by
 /// side of which the second half is scored, as llama.cpp's llama-perplexity counts.
 enum class Windows { Stride, LlamaPerplexity };
@@ -123,6 +127,7 @@ struct InspectOptions {
 struct RuntimeOptions {
   std::int64_t threads = 0;  ///< 0: every CPU the process may use.
   Compute compute = Compute::Auto;
+  Activations activations = Activations::Bits16;
   bool json = false;  ///< Print one JSON object on stdout.
   bool verbose = false;
 };

@@ -386,6 +386,14 @@ std::vector<Option> talk_options() {
        .verbs = kModelVerbs,
        .help = "Operands of matrix products; auto: bf16 where the CPU multiplies it, else f32",
        .choices = {"auto", "bf16", "f32"}},
+      {.key = "runtime.activations",
+       .flag = "--activations",
+       .field = field<&Recipe::runtime, &R::activations>(),
+       .verbs = kEval | kTalk,
+       .help =
+           "Inputs of products with weights in a GGUF number format: 16bit, or 8bit, rounded as llama.cpp's CPU products "
+           "round them",
+       .choices = {"16bit", "8bit"}},
       {"runtime.json", "--json", field<&Recipe::runtime, &R::json>(), kModelVerbs & ~kChat, "Print one JSON object"},
       {"runtime.verbose", "--verbose", field<&Recipe::runtime, &R::verbose>(), kModelVerbs, "Say more"},
   };

@@ -10,11 +10,16 @@ namespace ops {
 class Backend;  // defined by ops; tensor only carries it
 }
 
+/// What a product takes its activations as. Bits8: rounded on the 8-bit grid that llama.cpp's CPU products use with the
+/// weight's number format (quant/activations.h); for evaluation and generation.
+enum class Activations { Bits16, Bits8 };
+
 /// First argument of every op. One per stream of work; not shared between threads.
 struct ExecContext {
   const ops::Backend* backend = nullptr;  ///< Who computes.
   Arena* workspace = nullptr;             ///< Scratch that an op takes in an ArenaScope and gives back before it returns.
   DType compute = DType::F32;             ///< Dtype of products' operands and of stored activations: F32 or BF16.
+  Activations activations = Activations::Bits16;
 };
 
 }  // namespace temper

@@ -1,10 +1,48 @@
 #include "ops/cpu/linear.h"
 
+#include <array>
+
 #include "ops/cpu/matmul.h"
 #include "ops/cpu/rows.h"
+#include "quant/activations.h"
 
 namespace temper::ops::cpu {
 namespace {
+
+using quant::ActivationGrid;
+
+ActivationGrid grid_of(const ExecContext& ctx, const Weight& weight) {
+  const bool rounds = ctx.activations == Activations::Bits8 && weight.encoded.codec;
+  return rounds ? quant::activation_grid(*weight.encoded.codec) : ActivationGrid::None;
+}
+
+void round_to(ActivationGrid grid, const TensorView& x, const TensorView& out) {
+  for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+    quant::round_activations(grid, x.slice_rows(begin, end), out.slice_rows(begin, end));
+  });
+}
+
+/// The activations as each part takes them: x itself, or copies of it on a grid, one for each that occurs.
+class Inputs {
+ public:
+  Inputs(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts) : ctx_(ctx) {
+    inputs_[0] = x;
+    for (const LinearPart& part : parts) {
+      const ActivationGrid grid = grid_of(ctx, part.weight);
+      TensorView& input = inputs_[static_cast<std::size_t>(grid)];
+      if (input) continue;
+      input = workspace(ctx, "linear").allocate(x.dtype, Shape{x.rows(), x.cols()});
+      round_to(grid, x, input);
+    }
+  }
+  const TensorView& of(const LinearPart& part) const {
+    return inputs_[static_cast<std::size_t>(grid_of(ctx_, part.weight))];
+  }
+
+ private:
+  const ExecContext& ctx_;
+  std::array<TensorView, 3> inputs_;  // by grid
+};
 
 /// Rows [begin, end) of one part's weight.
 void few_rows(const Kernels& kernels, const TensorView& x, const LinearPart& part, bool accumulate, Index begin, Index end) {
@@ -20,9 +58,11 @@ void few_rows(const Kernels& kernels, const TensorView& x, const LinearPart& par
 
 void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const TensorView& x, std::span<const LinearPart> parts,
             bool accumulate) {
+  const ArenaScope scope(workspace(ctx, "linear"));
+  const Inputs inputs(ctx, x, parts);
   if (x.rows() > kFewRows) {
     for (const LinearPart& part : parts)
-      matmul(ctx, isa, kernels, x, part.weight.dense, part.y, {.transpose_b = true, .accumulate = accumulate});
+      matmul(ctx, isa, kernels, inputs.of(part), part.weight.dense, part.y, {.transpose_b = true, .accumulate = accumulate});
     return;
   }
   // All parts' rows one after the other: threads meet once.
@@ -34,10 +74,15 @@ void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const Tenso
     for (const LinearPart& part : parts) {
       const Index last = first + part.weight.rows();
       if (begin < last && end > first)
-        few_rows(kernels, x, part, accumulate, std::max(begin, first) - first, std::min(end, last) - first);
+        few_rows(kernels, inputs.of(part), part, accumulate, std::max(begin, first) - first, std::min(end, last) - first);
       first = last;
     }
   });
+}
+
+void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight) {
+  const ActivationGrid grid = grid_of(ctx, weight);
+  if (grid != ActivationGrid::None) round_to(grid, x, x);
 }
 
 void embedding(const ExecContext& ctx, const Kernels& kernels, const Weight& table, std::span<const std::int32_t> tokens,

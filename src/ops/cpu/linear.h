@@ -11,6 +11,9 @@ namespace temper::ops::cpu {
 void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const TensorView& x, std::span<const LinearPart> parts,
             bool accumulate);
 
+/// ops::round_activations for checked operands.
+void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight);
+
 /// ops::embedding for checked operands.
 void embedding(const ExecContext& ctx, const Kernels& kernels, const Weight& table, std::span<const std::int32_t> tokens,
                const TensorView& out);

@@ -1,0 +1,15 @@
+// Kernels of activations in 8 bits: see quant/activations.h.
+#pragma once
+
+#include "quant/row_kernels.h"
+
+namespace temper::quant {
+
+/// Kernels over `cols` values of a row: [grid - 1] for f32, and for bf16 as their bits.
+struct ActivationKernels {
+  void (*f32[2])(const float* x, std::int64_t cols, float* out);
+  void (*bf16[2])(const std::uint16_t* x, std::int64_t cols, std::uint16_t* out);
+};
+TEMPER_PER_ISA(ActivationKernels, kActivationKernels)
+
+}  // namespace temper::quant
