@@ -10,11 +10,7 @@ template <typename Visitor>
 void for_each_row(const TensorView& values, Visitor&& visit) {
   std::vector<float> row(static_cast<std::size_t>(values.cols()));
   for (std::int64_t r = 0; r < values.rows(); ++r) {
-    const std::int64_t offset = r * values.row_stride;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      const std::int64_t at = offset + static_cast<std::int64_t>(i);
-      row[i] = values.dtype == DType::F32 ? values.as<const float>()[at] : to_float(values.as<const bf16>()[at]);
-    }
+    widen_row(values, r, row);
     visit(row, static_cast<std::size_t>(r));
   }
 }

@@ -10,8 +10,9 @@ namespace {
 
 std::vector<CodecPtr> make_table() {
   std::vector<CodecPtr> table;
-  for (const std::int64_t group : {32, 64, 128}) table.push_back(make_int_sym(4, group));
-  for (const std::int64_t group : {0, 32, 64, 128}) table.push_back(make_int_sym(8, group));
+  for (const char* name :
+       {"int4-sym-g32", "int4-sym-g64", "int4-sym-g128", "int8-sym", "int8-sym-g32", "int8-sym-g64", "int8-sym-g128"})
+    table.push_back(make_scaled(name));
   for (auto* make : {make_q4_0, make_q8_0, make_q4_1, make_q5_0, make_q5_1, make_q2_k, make_q3_k, make_q4_k, make_q5_k,
                      make_q6_k, make_iq4_nl, make_iq4_xs, make_tq1_0, make_tq2_0})
     table.push_back(make());

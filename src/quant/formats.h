@@ -10,8 +10,6 @@ namespace temper::quant {
 
 using CodecPtr = std::unique_ptr<const Codec>;
 
-CodecPtr make_int_sym(int bits,
-                      std::int64_t group);    ///< bits 4 or 8; group 0 (the whole row, 8 bits only) or a multiple of 32.
 CodecPtr make_scaled(std::string_view name);  ///< Any format of scaled_format.h, or null.
 CodecPtr make_q4_0();
 CodecPtr make_q8_0();

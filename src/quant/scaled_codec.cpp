@@ -7,6 +7,7 @@
 
 #include "quant/checks.h"
 #include "quant/formats.h"
+#include "quant/isa/int_sym.h"
 
 namespace temper::quant {
 namespace {
@@ -115,7 +116,17 @@ Extent extent_of(std::span<const float> group, bool asymmetric) {
   return {extent.low + 0.0f, extent.high + 0.0f};  // no negative zero
 }
 
+/// Formats with kernels of their own, which torchao's symmetric integers in f32 have.
+const PerIsa<RowKernels>* own_kernels_of(const ScaledFormat& format) {
+  if (format.mapping != Mapping::Sym || format.scale != ScaleType::F32) return nullptr;
+  if (format.element == Element::Int8) return &kInt8SymRows;
+  return format.element == Element::Int4 && format.group > 0 ? &kInt4SymRows : nullptr;
+}
+
 }  // namespace
+
+ScaledCodec::ScaledCodec(const ScaledFormat& format)
+    : Codec(format.name, format.group, true), format_(format), own_kernels_(own_kernels_of(format)) {}
 
 // ---- Sizes ----
 
@@ -276,6 +287,7 @@ void ScaledCodec::round_rows(const TensorView& values, std::span<const float> pa
 }
 
 void ScaledCodec::encode_rows(const TensorView& values, std::span<std::byte> encoded) const {
+  if (own_kernels()) return encode_matrix(*this, *own_kernels(), group_of(values.cols()), values, encoded);
   check_matrix(*this, values, encoded.size());
   const auto per_row = static_cast<std::size_t>(params_per_row(values.cols()));
   if (joins_rows()) {
@@ -294,6 +306,7 @@ void ScaledCodec::encode_rows(const TensorView& values, std::span<std::byte> enc
 }
 
 void ScaledCodec::decode_rows(std::span<const std::byte> encoded, const TensorView& out) const {
+  if (own_kernels()) return decode_matrix(*this, *own_kernels(), group_of(out.cols()), encoded, out);
   check_matrix(*this, out, encoded.size());
   const std::int64_t cols = out.cols(), n = group_of(cols), groups = groups_of(cols);
   const std::size_t bytes = row_bytes(cols);
@@ -317,6 +330,7 @@ void ScaledCodec::decode_rows(std::span<const std::byte> encoded, const TensorVi
 
 CodeStats ScaledCodec::stats(std::span<const std::byte> encoded, std::span<const std::byte> earlier, std::int64_t rows,
                              std::int64_t cols) const {
+  if (own_kernels()) return count_matrix(*this, *own_kernels(), group_of(cols), encoded, earlier, rows, cols);
   const std::size_t bytes = row_bytes(cols);
   check_size(*this, "encoded bytes", static_cast<std::size_t>(rows) * bytes, encoded.size());
   if (!earlier.empty()) check_size(*this, "earlier encoded bytes", encoded.size(), earlier.size());

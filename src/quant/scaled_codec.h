@@ -11,9 +11,10 @@ namespace temper::quant {
 
 class ScaledCodec final : public Codec {
  public:
-  explicit ScaledCodec(const ScaledFormat& format) : Codec(format.name, format.group, true), format_(format) {}
+  explicit ScaledCodec(const ScaledFormat& format);
 
   const ScaledFormat& format() const { return format_; }
+  bool has_own_kernels() const { return own_kernels_ != nullptr; }
   /// What a row stores beside its codes, for writers of files: each group's scale as decode applies it, or the bytes it is
   /// stored in (E8M0, E4M3, dynamic code), its zero point (integers; Tinygemm: the float), and the row's header.
   struct Stored {
@@ -48,11 +49,13 @@ class ScaledCodec final : public Codec {
   std::int64_t groups_of(std::int64_t cols) const { return cols / group_of(cols); }
   /// Where group g of an encoded row has its codes.
   std::size_t codes_at(std::int64_t g, std::int64_t cols) const;
+  const RowKernels* own_kernels() const { return own_kernels_ ? &own_kernels_->in_use() : nullptr; }
   void fit_row(const TensorView& values, std::int64_t r, std::vector<Extent>& extents, std::span<float> params) const;
   void round_row(const TensorView& values, std::int64_t r, std::span<const float> params, std::byte* encoded) const;
   void check_row(std::size_t cols, std::size_t params, std::size_t encoded) const;
 
   ScaledFormat format_;
+  const PerIsa<RowKernels>* own_kernels_;  ///< Whole rows, two to three times as fast as runs of groups; or null.
 };
 
 }  // namespace temper::quant

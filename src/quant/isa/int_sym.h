@@ -1,4 +1,4 @@
-// Row kernels of symmetric integers: see int_sym.cpp.
+// Row kernels of int4-sym and int8-sym with f32 scales (scaled_format.h, Mapping::Sym), by whole rows.
 #pragma once
 
 #include "quant/row_kernels.h"
