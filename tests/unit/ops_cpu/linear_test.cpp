@@ -1,0 +1,116 @@
+#include "../ops/harness.h"
+#include "quant/activations.h"
+
+namespace temper::ops {
+namespace {
+
+using LinearTest = BackendTest;
+
+/// A weight in codes, and the operand that stands for it.
+struct Coded {
+  std::vector<std::byte> bytes;
+  quant::EncodedView view;
+  TestTensor operand;
+
+  Coded(const char* format, std::int64_t rows, std::int64_t cols, DType type, std::uint64_t seed)
+      : operand(type, rows, cols, seed) {
+    const quant::Codec& codec = *quant::find_codec(format);
+    const TestTensor values(DType::F32, rows, cols, seed);
+    bytes.resize(static_cast<std::size_t>(rows) * codec.row_bytes(cols));
+    codec.encode_rows(values, bytes);
+    view = {&codec, rows, cols, bytes};
+    codec.decode_rows(bytes, operand);
+  }
+};
+
+/// Parts in codes and dense side by side, few rows and many, equal the product with the operand.
+TEST_P(LinearTest, EqualsTheProduct) {
+  const std::int64_t k = 192;
+  for (const DType type : {DType::BF16, DType::F32})
+    for (const std::int64_t m : {1, 3, 8, 9, 40})
+      for (const bool accumulate : {false, true}) {
+        const Coded first("q4_0", 70, k, type, 1), second("q8_0", 33, k, type, 2);
+        const TestTensor third(type, 21, k, 3), x(type, m, k, 4);
+        const TestTensor a(DType::F32, m, 70, 5), b(DType::F32, m, 33, 6), c(DType::F32, m, 21, 7);
+        const MatmulOptions options{.transpose_b = true, .accumulate = accumulate};
+        const auto expected_a = reference::matmul(x.matrix(), first.operand.matrix(), a.matrix(), options);
+        const auto expected_b = reference::matmul(x.matrix(), second.operand.matrix(), b.matrix(), options);
+        const auto expected_c = reference::matmul(x.matrix(), third.matrix(), c.matrix(), options);
+        const TensorView none;
+        const std::array<LinearPart, 3> parts{
+            LinearPart{Weight(first.view, m > kFewRows ? first.operand.view() : none), a},
+            LinearPart{Weight(second.view, m > kFewRows ? second.operand.view() : none), b}, LinearPart{third.view(), c}};
+        linear(ctx_, x, parts, accumulate);
+        expect_close(a, expected_a.value, expected_a.error, fmt::format("q4_0, {} rows", m));
+        expect_close(b, expected_b.value, expected_b.error, fmt::format("q8_0, {} rows", m));
+        expect_close(c, expected_c.value, expected_c.error, fmt::format("dense, {} rows", m));
+      }
+}
+
+TEST_P(LinearTest, ThreadsDoNotChangeABit) {
+  const std::int64_t k = 576;
+  const Coded first("q4_0", 576, k, DType::BF16, 1), second("q8_0", 192, k, DType::BF16, 2);
+  const TestTensor x(DType::BF16, 1, k, 4), dense(DType::BF16, 333, k, 3);
+  std::vector<std::vector<std::byte>> found;
+  for (const int threads : {1, 2, 3}) {
+    const ThreadsScope scope(threads);
+    const TestTensor y(DType::F32, 1, 576 + 192 + 333, 5, 0.0);
+    const std::array<LinearPart, 3> parts{LinearPart{Weight(first.view), y.view().slice_cols(0, 576)},
+                                          LinearPart{Weight(second.view), y.view().slice_cols(576, 768)},
+                                          LinearPart{dense.view(), y.view().slice_cols(768, 768 + 333)}};
+    linear(ctx_, x, parts);
+    found.push_back(y.bytes());
+  }
+  EXPECT_EQ(found[0], found[1]);
+  EXPECT_EQ(found[0], found[2]);
+}
+
+/// 8-bit activations: the product of x on the grid of each part's format; dense weights take x as it is.
+TEST_P(LinearTest, EightBitActivations) {
+  const std::int64_t k = 256;
+  ctx_.activations = Activations::Bits8;
+  for (const std::int64_t m : {2, 20}) {
+    const Coded coded("q4_0", 40, k, DType::F32, 1);
+    const TestTensor x(DType::F32, m, k, 4), rounded(DType::F32, m, k, 4), dense(DType::F32, 40, k, 3);
+    const TestTensor a(DType::F32, m, 40, 5), b(DType::F32, m, 40, 5);
+    quant::round_activations(quant::ActivationGrid::Blocks32, x, rounded);
+    const auto expected_a = reference::matmul(rounded.matrix(), coded.operand.matrix(), a.matrix(), {.transpose_b = true});
+    const auto expected_b = reference::matmul(x.matrix(), dense.matrix(), b.matrix(), {.transpose_b = true});
+    const std::array<LinearPart, 2> parts{LinearPart{Weight(coded.view, coded.operand.view()), a},
+                                          LinearPart{dense.view(), b}};
+    linear(ctx_, x, parts);
+    expect_close(a, expected_a.value, expected_a.error, "in codes");
+    expect_close(b, expected_b.value, expected_b.error, "dense");
+    const std::vector<std::byte> before = x.bytes();
+    round_activations(ctx_, x, Weight(dense));
+    EXPECT_EQ(x.bytes(), before);
+    round_activations(ctx_, x, Weight(coded.view));
+    EXPECT_EQ(x.bytes(), rounded.bytes());
+  }
+}
+
+TEST_P(LinearTest, LooksUpRowsOfCodes) {
+  const Coded table("q8_0", 50, 96, DType::BF16, 1);
+  const std::vector<std::int32_t> tokens = {3, 49, 0, 3};
+  const TestTensor codes(DType::F32, 4, 96, 2), dense(DType::F32, 4, 96, 3);
+  ctx_.compute = DType::BF16;
+  embedding(ctx_, Weight(table.view), tokens, codes);
+  embedding(ctx_, table.operand.view(), tokens, dense);
+  EXPECT_EQ(codes.bytes(), dense.bytes());
+}
+
+TEST_P(LinearTest, RefusesWhatDoesNotFit) {
+  const Coded coded("q4_0", 40, 64, DType::F32, 1);
+  const TestTensor few(DType::F32, 2, 64, 2), many(DType::F32, 9, 64, 2), narrow(DType::F32, 2, 32, 2);
+  const TestTensor y(DType::F32, 2, 40, 3), tall(DType::F32, 9, 40, 3), half(DType::BF16, 2, 40, 3);
+  EXPECT_THROW(linear(ctx_, many, Weight(coded.view), tall), LogicError);
+  EXPECT_THROW(linear(ctx_, narrow, Weight(coded.view), y), LogicError);
+  EXPECT_THROW(linear(ctx_, few, Weight(coded.view), half), LogicError);
+  EXPECT_THROW(linear(ctx_, few, Weight(coded.view), tall), LogicError);
+  EXPECT_THROW(linear(ctx_, few, Weight(), y), LogicError);
+}
+
+TEMPER_BACKEND_SUITE(LinearTest);
+
+}  // namespace
+}  // namespace temper::ops
