@@ -2,6 +2,7 @@
 // back. The first is plain loops that compilers vectorise; bytes are packed in vectors of 16 and in 64-bit words.
 #include "quant/isa/scaled.h"
 
+#include "quant/isa/groups.h"
 #include "quant/isa/scaled_elements.h"
 
 namespace temper::quant::TEMPER_ISA_LEVEL {
@@ -10,9 +11,6 @@ namespace {
 using u64 = std::uint64_t;
 
 // ---- Extents ----
-
-inline i32 magnitude_of(float x) { return static_cast<i32>(bits_of(x) & 0x7fffffffu); }
-inline i16 magnitude_of(u16 x) { return static_cast<i16>(x & 0x7fff); }
 
 /// Floats as integers of the same order.
 inline i32 ordered(float x) {
@@ -26,17 +24,13 @@ inline i16 ordered(u16 x) {
 /// Back, without negative zero.
 inline float unordered(i32 key) { return float_of(static_cast<u32>(key ^ (key >> 31 & 0x7fffffff))) + 0.0f; }
 inline float unordered(i16 key) { return widen(static_cast<u16>(key ^ (key >> 15 & 0x7fff))) + 0.0f; }
-inline float of_magnitude(i32 bits) { return float_of(static_cast<u32>(bits)); }
-inline float of_magnitude(i16 bits) { return widen(static_cast<u16>(bits)); }
 
 template <typename T>
 void extents(const T* values, const GroupRun& run, bool magnitudes, Extent* out) {
   using Key = decltype(ordered(T{}));
   for (i64 g = 0; g < run.groups; ++g, values += run.size) {
     if (magnitudes) {
-      Key high = 0;
-      for (i64 i = 0; i < run.size; ++i) high = magnitude_of(values[i]) > high ? magnitude_of(values[i]) : high;
-      out[g] = {0.0f, of_magnitude(high)};
+      out[g] = {0.0f, max_magnitude(values, run.size)};
     } else {
       Key low = ordered(values[0]), high = low;
       for (i64 i = 0; i < run.size; ++i) {
@@ -273,27 +267,10 @@ void decode_run(Element element, bool shifted, const u8* codes, const GroupRun& 
 
 // ---- Counts ----
 
-/// Sums kept in 8 bits by lane and carried over before they could pass 255.
-struct LaneSums {
-  static constexpr int kPerFlush = 120;  ///< Chunks between flushes: each adds at most 2 to a lane.
-  Bytes changed = {}, saturated = {};
-  int chunks = 0;
-  CodeCounts total{0, 0};
-
-  void flush() {
-    for (int j = 0; j < 16; ++j) {
-      total.changed += changed[j];
-      total.saturated += saturated[j];
-    }
-    changed = saturated = Bytes{};
-    chunks = 0;
-  }
-};
-
 template <int kBits, int kCount>
 CodeCounts count_groups(const u8* now, const u8* before, const GroupRun& run, const u8* ends) {
   constexpr i64 kBytes = kCount * kBits / 8;
-  LaneSums sums;
+  ByteSums sums;
   for (i64 g = 0; g < run.groups; ++g, now += run.stride, before += run.stride) {
     const u8 *a = now, *b = before;
     i64 left = run.size;
@@ -303,7 +280,7 @@ CodeCounts count_groups(const u8* now, const u8* before, const GroupRun& run, co
         sums.changed -= reinterpret_cast<Bytes>(x.halves[i] != y.halves[i]);
         sums.saturated -= reinterpret_cast<Bytes>((x.halves[i] == ends[0]) | (x.halves[i] == ends[1]));
       }
-      if (++sums.chunks == LaneSums::kPerFlush) sums.flush();
+      if (++sums.chunks == ByteSums::kPerFlush) sums.flush();
     }
     if (left == 0) continue;
     u8 padded[2][kBytes] = {};
