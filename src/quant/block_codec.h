@@ -90,14 +90,31 @@ class BlockCodec final : public Codec {
     const std::size_t bytes = row_bytes(values.cols());
     for (std::int64_t r = 0; r < values.rows(); ++r) {
       widen_row(values, r, row);
-      const auto out = encoded.subspan(static_cast<std::size_t>(r) * bytes, bytes);
-      if constexpr (requires { Format::kSearch; }) {
-        Format::kSearch.in_use().encode(row.data(), importance.empty() ? nullptr : importance.data(), values.cols(),
-                                        reinterpret_cast<unsigned char*>(out.data()));
-      } else {
-        fit_weighted(row, importance, params);
-        round(row, params, out);
-      }
+      fast_fit(row, importance, params);
+      fast_round(row, params, encoded.subspan(static_cast<std::size_t>(r) * bytes, bytes));
+    }
+  }
+
+  void fit_rows(const TensorView& values, std::span<float> params) const override {
+    const auto per_row = static_cast<std::size_t>(params_per_row(values.cols()));
+    check_size(*this, "parameters", static_cast<std::size_t>(values.rows()) * per_row, params.size());
+    std::vector<float> row(static_cast<std::size_t>(values.cols()));
+    for (std::int64_t r = 0; r < values.rows(); ++r) {
+      widen_row(values, r, row);
+      fast_fit(row, {}, params.subspan(static_cast<std::size_t>(r) * per_row, per_row));
+    }
+  }
+
+  void round_rows(const TensorView& values, std::span<const float> params, std::span<std::byte> encoded) const override {
+    check_matrix(*this, values, encoded.size());
+    const auto per_row = static_cast<std::size_t>(params_per_row(values.cols()));
+    check_size(*this, "parameters", static_cast<std::size_t>(values.rows()) * per_row, params.size());
+    const std::size_t bytes = row_bytes(values.cols());
+    std::vector<float> row(static_cast<std::size_t>(values.cols()));
+    for (std::int64_t r = 0; r < values.rows(); ++r) {
+      const auto at = static_cast<std::size_t>(r);
+      widen_row(values, r, row);
+      fast_round(row, params.subspan(at * per_row, per_row), encoded.subspan(at * bytes, bytes));
     }
   }
 
@@ -125,6 +142,22 @@ class BlockCodec final : public Codec {
   }
 
  private:
+  // One row by the search's kernels where the format has them.
+  void fast_fit(std::span<const float> row, std::span<const float> importance, std::span<float> params) const {
+    if constexpr (requires { Format::kSearch; })
+      Format::kSearch.in_use().fit(row.data(), importance.empty() ? nullptr : importance.data(),
+                                   static_cast<std::int64_t>(row.size()), params.data());
+    else
+      fit_weighted(row, importance, params);
+  }
+  void fast_round(std::span<const float> row, std::span<const float> params, std::span<std::byte> encoded) const {
+    if constexpr (requires { Format::kSearch; })
+      Format::kSearch.in_use().round(row.data(), params.data(), static_cast<std::int64_t>(row.size()),
+                                     reinterpret_cast<unsigned char*>(encoded.data()));
+    else
+      round(row, params, encoded);
+  }
+
   void check_row(std::size_t cols, std::size_t params) const {
     check_size(*this, "parameters of a row", static_cast<std::size_t>(params_per_row(static_cast<std::int64_t>(cols))),
                params);

@@ -22,9 +22,10 @@ struct RowKernels {
   CodeCounts (*count)(const unsigned char* encoded, const unsigned char* earlier, std::int64_t cols, std::int64_t group);
 };
 
-/// fit_weighted + round of one row, for formats whose fit is a search: see Codec::encode_weighted; `importance` may be null.
+/// fit_weighted and round of one row, for formats whose fit is a search; `importance` may be null.
 struct SearchKernels {
-  void (*encode)(const float* values, const float* importance, std::int64_t cols, unsigned char* encoded);
+  void (*fit)(const float* values, const float* importance, std::int64_t cols, float* params);
+  void (*round)(const float* values, const float* params, std::int64_t cols, unsigned char* encoded);
 };
 
 /// The compilation in use: that of active_isa(), or of the instruction set that was set last (the best one within it).

@@ -43,39 +43,36 @@ void decode_xs(const u8* block, i64 cols, i64, T* values) {
   }
 }
 
-/// Searches as many groups of 32 at once as a vector has lanes, for the whole row first: `scales` are cut into blocks then.
+/// Searches as many groups of 32 at once as a vector has lanes.
 template <typename Format>
-void encode(const float* x, const float* importance, i64 cols, u8* encoded) {
+void fit(const float* x, const float* importance, i64 cols, float* params) {
   constexpr int kGroups = Format::kElements / 32;
   constexpr int kAtOnce = kLanes > kGroups ? kLanes / kGroups : 1;  // blocks
-  const i64 blocks = cols / Format::kElements;
-  for (i64 b = 0; b < blocks; b += kAtOnce) {
-    const int count = blocks - b >= kAtOnce ? kAtOnce : static_cast<int>(blocks - b), groups = count * kGroups;
-    const float* from = x + b * Format::kElements;
+  for (i64 i = 0; i < cols; i += kAtOnce * Format::kElements) {
+    const i64 left = (cols - i) / Format::kElements;
+    const int count = left < kAtOnce ? static_cast<int>(left) : kAtOnce, groups = count * kGroups;
     float scales[kAtOnce * kGroups + kLanes], energy[kAtOnce] = {};
-    for (int i = 0; importance && i < count; ++i) energy[i] = energy_of<Format::kElements>(from + i * Format::kElements);
+    for (int b = 0; importance && b < count; ++b) energy[b] = energy_of<Format::kElements>(x + i + b * Format::kElements);
     for (int g = 0; g < groups; g += kLanes) {
       const auto at = [&](int l) { return (g + l) % groups; };  // lanes past the end repeat the first ones
-      Floats values[32], weights[32], energies;
-      transpose<32>([&](int l) { return from + at(l) * 32; }, values);
+      Floats values[32], given[32], weights[32], energies;
+      transpose<32>([&](int l) { return x + i + at(l) * 32; }, values);
+      if (importance) transpose<32>([&](int l) { return importance + i + at(l) * 32; }, given);
       for (int l = 0; l < kLanes; ++l) energies[l] = energy[at(l) / kGroups];
-      if (importance) {
-        Floats given[32];
-        transpose<32>([&](int l) { return importance + b * Format::kElements + at(l) * 32; }, given);
-        table_weights<Floats>(values, given, energies, weights);
-      } else {
-        table_weights<Floats>(values, nullptr, energies, weights);
-      }
+      table_weights<Floats>(values, importance ? given : nullptr, energies, weights);
       const Floats found = fit_to_table<32>(values, weights);
       __builtin_memcpy(scales + g, &found, sizeof(found));
     }
-    for (int i = 0; i < count; ++i, encoded += sizeof(typename Format::Block)) {
-      float params[Format::kParams];
-      Format::finish(scales + i * kGroups, params);
-      typename Format::Block block;
-      Format::round(from + i * Format::kElements, params, block);
-      __builtin_memcpy(encoded, &block, sizeof(block));
-    }
+    for (int b = 0; b < count; ++b, params += Format::kParams) Format::finish(scales + b * kGroups, params);
+  }
+}
+
+template <typename Format>
+void round(const float* x, const float* params, i64 cols, u8* encoded) {
+  for (i64 i = 0; i < cols; i += Format::kElements, params += Format::kParams, encoded += sizeof(typename Format::Block)) {
+    typename Format::Block block;
+    Format::round(x + i, params, block);
+    __builtin_memcpy(encoded, &block, sizeof(block));
   }
 }
 
@@ -83,7 +80,7 @@ void encode(const float* x, const float* importance, i64 cols, u8* encoded) {
 
 const RowKernels kIq4NlRows = {nullptr, nullptr, decode_nl<float>, decode_nl<u16>, nullptr};
 const RowKernels kIq4XsRows = {nullptr, nullptr, decode_xs<float>, decode_xs<u16>, nullptr};
-const SearchKernels kIq4NlSearch = {encode<Iq4Nl>};
-const SearchKernels kIq4XsSearch = {encode<Iq4Xs>};
+const SearchKernels kIq4NlSearch = {fit<Iq4Nl>, round<Iq4Nl>};
+const SearchKernels kIq4XsSearch = {fit<Iq4Xs>, round<Iq4Xs>};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL

@@ -7,6 +7,9 @@
 namespace temper::quant::TEMPER_ISA_LEVEL {
 namespace {
 
+template <typename K>
+constexpr i64 kFloats = sizeof(typename K::Params) / sizeof(float);
+
 /// Searches the sub-blocks of `count` superblocks, kAtOnce at most.
 template <typename K, int kAtOnce>
 void search(const float* x, const float* importance, int count, SubFits<K::kSubs>* subs) {
@@ -34,29 +37,38 @@ void search(const float* x, const float* importance, int count, SubFits<K::kSubs
 }
 
 template <typename K>
-void encode(const float* x, const float* importance, i64 cols, u8* encoded) {
+void fit(const float* x, const float* importance, i64 cols, float* params) {
   constexpr int kAtOnce = kLanes > K::kSubs ? kLanes / K::kSubs : 1;
   for (i64 i = 0; i < cols; i += kAtOnce * kSuper) {
     const int count = cols - i >= kAtOnce * kSuper ? kAtOnce : static_cast<int>((cols - i) / kSuper);
     SubFits<K::kSubs> subs[kAtOnce];
     search<K, kAtOnce>(x + i, importance ? importance + i : nullptr, count, subs);
-    for (int b = 0; b < count; ++b, encoded += sizeof(typename K::Block)) {
-      const typename K::Params params = K::finish(subs[b], importance != nullptr);
-      u8 codes[kSuper];
-      round_codes<K>(x + i + b * kSuper, params, codes);
-      typename K::Block block;
-      K::put(params, codes, block);
-      __builtin_memcpy(encoded, &block, sizeof(block));
+    for (int b = 0; b < count; ++b, params += kFloats<K>) {
+      const typename K::Params found = K::finish(subs[b], importance != nullptr);
+      __builtin_memcpy(params, &found, sizeof(found));
     }
+  }
+}
+
+template <typename K>
+void round(const float* x, const float* params, i64 cols, u8* encoded) {
+  for (i64 i = 0; i < cols; i += kSuper, params += kFloats<K>, encoded += sizeof(typename K::Block)) {
+    typename K::Params given;
+    __builtin_memcpy(&given, params, sizeof(given));
+    u8 codes[kSuper];
+    round_codes<K>(x + i, given, codes);
+    typename K::Block block;
+    K::put(given, codes, block);
+    __builtin_memcpy(encoded, &block, sizeof(block));
   }
 }
 
 }  // namespace
 
-const SearchKernels kQ2KSearch = {encode<Q2K>};
-const SearchKernels kQ3KSearch = {encode<Q3K>};
-const SearchKernels kQ4KSearch = {encode<Q4K>};
-const SearchKernels kQ5KSearch = {encode<Q5K>};
-const SearchKernels kQ6KSearch = {encode<Q6K>};
+const SearchKernels kQ2KSearch = {fit<Q2K>, round<Q2K>};
+const SearchKernels kQ3KSearch = {fit<Q3K>, round<Q3K>};
+const SearchKernels kQ4KSearch = {fit<Q4K>, round<Q4K>};
+const SearchKernels kQ5KSearch = {fit<Q5K>, round<Q5K>};
+const SearchKernels kQ6KSearch = {fit<Q6K>, round<Q6K>};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL

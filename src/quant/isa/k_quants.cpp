@@ -1,11 +1,10 @@
 #include "quant/isa/k_quants.h"
 
-#include "quant/isa/common.h"
+#include "quant/isa/groups.h"
+#include "quant/k_formats.h"
 
 namespace temper::quant::TEMPER_ISA_LEVEL {
 namespace {
-
-constexpr i64 kSuper = 256;
 
 /// Scales and minima of the 8 sub-blocks of a q4_k or q5_k superblock, which starts with f16 d, f16 dmin, u8 scales[12].
 struct Affines {
@@ -106,12 +105,33 @@ void decode_q6_k(const u8* block, i64 cols, i64, T* values) {
   }
 }
 
+template <typename K>
+CodeCounts count(const u8* encoded, const u8* earlier, i64 cols, i64) {
+  const auto unpack = [](const u8* bytes, u8* codes) {
+    typename K::Params params;
+    K::get(load<typename K::Block>(bytes), params, codes);
+  };
+  ByteSums sums;
+  for (i64 i = 0; i < cols; i += kSuper, encoded += sizeof(typename K::Block), earlier += sizeof(typename K::Block)) {
+    u8 now[kSuper], before[kSuper];
+    unpack(encoded, now);
+    unpack(earlier, before);
+    for (int j = 0; j < kSuper; j += 32) {
+      const Bytes a[2] = {load<Bytes>(now + j), load<Bytes>(now + j + 16)};
+      const Bytes b[2] = {load<Bytes>(before + j), load<Bytes>(before + j + 16)};
+      count_codes(a, b, 0, K::kHigh - K::kLow, sums);
+    }
+  }
+  sums.flush();
+  return sums.total;
+}
+
 }  // namespace
 
-const RowKernels kQ2KRows = {nullptr, nullptr, decode_q2_k<float>, decode_q2_k<u16>, nullptr};
-const RowKernels kQ3KRows = {nullptr, nullptr, decode_q3_k<float>, decode_q3_k<u16>, nullptr};
-const RowKernels kQ4KRows = {nullptr, nullptr, decode_q4_k<float>, decode_q4_k<u16>, nullptr};
-const RowKernels kQ5KRows = {nullptr, nullptr, decode_q5_k<float>, decode_q5_k<u16>, nullptr};
-const RowKernels kQ6KRows = {nullptr, nullptr, decode_q6_k<float>, decode_q6_k<u16>, nullptr};
+const RowKernels kQ2KRows = {nullptr, nullptr, decode_q2_k<float>, decode_q2_k<u16>, count<Q2K>};
+const RowKernels kQ3KRows = {nullptr, nullptr, decode_q3_k<float>, decode_q3_k<u16>, count<Q3K>};
+const RowKernels kQ4KRows = {nullptr, nullptr, decode_q4_k<float>, decode_q4_k<u16>, count<Q4K>};
+const RowKernels kQ5KRows = {nullptr, nullptr, decode_q5_k<float>, decode_q5_k<u16>, count<Q5K>};
+const RowKernels kQ6KRows = {nullptr, nullptr, decode_q6_k<float>, decode_q6_k<u16>, count<Q6K>};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL
