@@ -119,8 +119,8 @@ class Codec {
   DotRule dot_rule_;
 };
 
-/// The table of formats. int4-sym-g32/g64/g128, int8-sym (per row), int8-sym-g32/g64/g128, q4_0, q8_0 encode and decode;
-/// q4_1, q5_0, q5_1, q4_k, q5_k, q6_k decode only.
+/// The table of formats: symmetric integers (int4-sym-g32 …, int8-sym, per row, …) and the GGUF types, by their names in
+/// lower case (q4_0 … q6_k).
 const std::vector<const Codec*>& codecs();
 /// Finds a codec by name, or nullptr.
 const Codec* find_codec(std::string_view name);
