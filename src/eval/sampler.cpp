@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -16,10 +17,16 @@ Sampler::Sampler(const SamplingOptions& options, std::uint64_t seed) : options_(
 }
 
 std::int32_t Sampler::sample(std::span<const float> logits) {
-  for (const float x : logits)
-    if (std::isnan(x)) throw Diverged("sampling: a logit is not a number");
-  const auto best = std::ranges::max_element(logits);
-  if (best == logits.end() || !std::isfinite(*best)) throw Diverged("sampling: no finite logit");
+  // One pass: a comparison with what is not a number fails, and that with the largest so far rarely does.
+  auto best = logits.end();
+  float largest = -std::numeric_limits<float>::infinity();
+  for (auto x = logits.begin(); x != logits.end(); ++x) {
+    if (*x <= largest) continue;
+    if (std::isnan(*x)) throw Diverged("sampling: a logit is not a number");
+    best = x;
+    largest = *x;
+  }
+  if (!std::isfinite(largest)) throw Diverged("sampling: no finite logit");
   if (options_.temperature == 0.0) return static_cast<std::int32_t>(best - logits.begin());
 
   order_.resize(logits.size());

@@ -75,6 +75,7 @@ class PackedSpans {
     data_ = ctx.workspace->allocate(DType::F32, Shape{offsets_[spans.size()]}).as<float>();
   }
 
+  bool empty() const { return offsets_[spans_.size()] == 0; }
   bool tiled(const AttentionSpan& span) const { return span.query_end - span.query_begin > few_; }
   float* part(std::size_t span, Index kv_head, Index index) const {
     return data_ + offsets_[span] + (kv_head * parts_ + index) * part_size(spans_[span]);
@@ -103,7 +104,7 @@ void attention(const ExecContext& ctx, const Kernels& kernels, const TensorView&
   const Index d = shape.head_dim, count = static_cast<Index>(spans.size()), group = shape.heads / shape.kv_heads;
   const ArenaScope scope(workspace(ctx, "attention"));
   const PackedSpans packed(ctx, spans, shape, 2, kFewQueries);
-  run_tasks(count * shape.kv_heads, [&](Index i, int) {
+  run_tasks(packed.empty() ? 0 : count * shape.kv_heads, [&](Index i, int) {
     const std::size_t s = static_cast<std::size_t>(i / shape.kv_heads);
     const Index head = i % shape.kv_heads, keys = spans[s].key_end - spans[s].key_begin;
     if (!packed.tiled(spans[s])) return;
