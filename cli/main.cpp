@@ -43,7 +43,8 @@ void run(int argc, char** argv) {
   const auto command = temper::cli::parse_command_line(argc, argv);
   if (!command) return;
   const auto& runtime = command->recipe.runtime;
-  if (command->verb == temper::recipe::Verb::Docs) return temper::cli::run_command(*command);
+  if (command->verb == temper::recipe::Verb::Docs || command->verb == temper::recipe::Verb::Schemes)
+    return temper::cli::run_command(*command);
   const Session session(runtime.verbose);
   temper::install_interrupt_handler();
   if (runtime.threads > 0) temper::set_num_threads(static_cast<int>(runtime.threads));

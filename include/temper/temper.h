@@ -48,6 +48,10 @@ Outcome inspect_data(const Recipe& recipe, bool colour);
 /// Lists a model's tensors, dtypes and sizes.
 Outcome inspect(const Recipe& recipe);
 
+/// Lists the schemes: bits per weight of the projections in a model of Llama 3.1 8B's shape, the formats of projections and
+/// tables, the export targets that carry each as trained, and who reads those.
+Outcome schemes();
+
 /// The main job from end to end on generated word problems, in the folder recipe.out: LoRA in 16-bit, quantized after
 /// training; LoRA with quantization-aware training; both exported and verified; the table of all.
 Outcome demo(const Recipe& recipe);

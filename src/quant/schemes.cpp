@@ -10,9 +10,25 @@ namespace {
 
 std::vector<Scheme> make_table() {
   std::vector<Scheme> table;
-  for (const char* name :
-       {"int4-sym-g32", "int4-sym-g64", "int4-sym-g128", "int8-sym", "int8-sym-g32", "int8-sym-g64", "int8-sym-g128"})
+  // Formats by their own names. What no wire carries yet has none.
+  for (const char* name : {"int4-sym-g32", "int4-sym-g64", "int4-sym-g128", "int8-sym", "int8-sym-g32", "int8-sym-g64",
+                           "int8-sym-g128", "int2-sym-g32", "int3-sym-g32", "int5-sym-g32", "int6-sym-g32", "int4-asym-g32",
+                           "int4-asym-g128", "nf4", "nf4-dq", "fp4", "mxfp4", "nvfp4"})
     table.push_back({name, find_codec(name), nullptr, {}, nullptr});
+  // The names that torchao's users know, of 16-bit checkpoints: weights only so far; activations are not rounded.
+  const auto weights = [&](const char* name, const char* linear, const char* embedding = nullptr) {
+    table.push_back({name, find_codec(linear), embedding ? find_codec(embedding) : nullptr, {}, nullptr});
+  };
+  weights("int4", "int4-tinygemm-g128-bf16");
+  weights("int4-g64", "int4-tinygemm-g64-bf16");
+  weights("int4-g32", "int4-tinygemm-g32-bf16");
+  weights("int8", "int8-sym-bf16");
+  weights("int8-int4", "int4-sym-g32-bf16", "int8-sym-bf16");
+  weights("int8-int8", "int8-symeps-bf16");
+  weights("fp8-int4", "int4-mslk-g128-bf16");
+  weights("fp8-fp8", "fp8-e4m3-bf16");
+  weights("mxfp8", "mxfp8-e4m3");
+  weights("cactus", "int8-sym-g32-bf16");
   for (const LlamaMix& mix : llama_mixes()) {
     table.push_back(
         {std::string(mix.name), find_codec(mix.base), find_codec("q8_0"), {fmt::format("gguf:{}", mix.name)}, &mix});
@@ -43,8 +59,10 @@ const std::vector<Scheme>& schemes() {
 
 const Scheme& scheme(std::string_view name) {
   const std::vector<Scheme>& all = schemes();
-  for (const std::string_view medium : {"q3_k", "q4_k", "q5_k"})
-    if (name == medium) return scheme(fmt::format("{}_m", medium));
+  static constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
+      {"q3_k", "q3_k_m"}, {"q4_k", "q4_k_m"}, {"q5_k", "q5_k_m"}, {"phone-deployment", "int8-int4"}};
+  for (const auto& [alias, known] : kAliases)
+    if (name == alias) return scheme(known);
   for (const Scheme& candidate : all)
     if (candidate.name == name) return candidate;
   std::string known;

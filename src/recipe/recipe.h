@@ -147,7 +147,7 @@ struct Recipe {
   RuntimeOptions runtime;
 };
 
-enum class Verb { Train, Quantize, Export, Eval, Generate, Chat, DataInspect, Inspect, Demo, Docs };
+enum class Verb { Train, Quantize, Export, Eval, Generate, Chat, DataInspect, Inspect, Demo, Schemes, Docs };
 
 /// Name of the recipe in a run's folder.
 inline constexpr std::string_view kRecipeFileName = "recipe.yaml";

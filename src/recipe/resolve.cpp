@@ -118,6 +118,7 @@ Recipe resolve(Recipe recipe, Verb verb) {
       require_set(recipe.model.path, "model.path", verb);
       require_set(recipe.out, "out", verb);
       break;
+    case Verb::Schemes:
     case Verb::Docs: break;
   }
   return recipe;

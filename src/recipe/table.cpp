@@ -25,7 +25,7 @@ Field out_field() {
 constexpr VerbSet kTrain = verb_bit(Verb::Train), kQuantize = verb_bit(Verb::Quantize), kExport = verb_bit(Verb::Export),
                   kEval = verb_bit(Verb::Eval), kGenerate = verb_bit(Verb::Generate), kChat = verb_bit(Verb::Chat),
                   kDataInspect = verb_bit(Verb::DataInspect), kInspect = verb_bit(Verb::Inspect),
-                  kDemo = verb_bit(Verb::Demo);
+                  kDemo = verb_bit(Verb::Demo), kSchemes = verb_bit(Verb::Schemes);
 constexpr VerbSet kTalk = kGenerate | kChat;
 constexpr VerbSet kModelVerbs = kTrain | kQuantize | kExport | kEval | kTalk | kDataInspect | kInspect | kDemo;
 constexpr VerbSet kRunVerbs = kExport | kEval | kTalk | kDataInspect | kInspect;
@@ -394,7 +394,8 @@ std::vector<Option> talk_options() {
            "Inputs of products with weights in a GGUF number format: 16bit, or 8bit, rounded as llama.cpp's CPU products "
            "round them",
        .choices = {"16bit", "8bit"}},
-      {"runtime.json", "--json", field<&Recipe::runtime, &R::json>(), kModelVerbs & ~kChat, "Print one JSON object"},
+      {"runtime.json", "--json", field<&Recipe::runtime, &R::json>(), (kModelVerbs & ~kChat) | kSchemes,
+       "Print one JSON object"},
       {"runtime.verbose", "--verbose", field<&Recipe::runtime, &R::verbose>(), kModelVerbs, "Say more"},
   };
 }
@@ -433,6 +434,8 @@ std::span<const VerbInfo> verbs() {
        "temper demo --model MODEL --out demo",
        {},
        true},
+      {Verb::Schemes, "schemes", "List the schemes: bits per weight, the files that carry them and who reads those",
+       "temper schemes"},
       {Verb::Docs, "docs", "Print docs/recipe.md", "temper docs > docs/recipe.md", {}, true},
   };
   return table;

@@ -120,7 +120,12 @@ TEST(Schemes, TensorsByRole) {
   EXPECT_EQ(q4_0.codec_for(Role::Norm), nullptr);
   EXPECT_EQ(q4_0.wires, std::vector<std::string>{"gguf:q4_0"});
   for (const Scheme& each : schemes()) EXPECT_NE(each.linear, nullptr) << each.name;
-  EXPECT_EQ(schemes().size(), 25u);
+  const Scheme& phone = scheme("phone-deployment");
+  EXPECT_EQ(phone.name, "int8-int4");
+  EXPECT_EQ(phone.codec_for(Role::Linear), find_codec("int4-sym-g32-bf16"));
+  EXPECT_EQ(phone.codec_for(Role::Embedding), find_codec("int8-sym-bf16"));
+  std::set<std::string> names;
+  for (const Scheme& each : schemes()) EXPECT_TRUE(names.insert(each.name).second) << each.name;
   EXPECT_EQ(&scheme("q4_k"), &scheme("q4_k_m"));
 }
 

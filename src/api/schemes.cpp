@@ -1,0 +1,75 @@
+// temper schemes: the table of schemes for people and programs.
+#include <fmt/ranges.h>
+
+#include <nlohmann/json.hpp>
+
+#include "quant/scheme.h"
+#include "temper/temper.h"
+
+namespace temper::api {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Who reads what an export target writes.
+std::string_view readers_of(std::string_view wire) {
+  if (wire.starts_with("gguf:")) return "llama.cpp, Ollama";
+  return "transformers";
+}
+
+/// Bits per weight over the blocks' projections of Llama 3.1 8B: mixes give its layers different formats.
+double bits_per_weight(const quant::Scheme& scheme) {
+  using quant::Projection;
+  struct Shape {
+    Projection projection;
+    std::int64_t rows, cols;
+  };
+  constexpr int kLayers = 32;
+  constexpr Shape kShapes[] = {{Projection::Q, 4096, 4096},     {Projection::K, 1024, 4096},
+                               {Projection::V, 1024, 4096},     {Projection::O, 4096, 4096},
+                               {Projection::Gate, 14336, 4096}, {Projection::Up, 14336, 4096},
+                               {Projection::Down, 4096, 14336}};
+  double bits = 0.0, weights = 0.0;
+  for (int layer = 0; layer < kLayers; ++layer)
+    for (const Shape& shape : kShapes) {
+      const quant::Codec* codec =
+          scheme.codec_for({quant::Role::Linear, shape.projection, layer, kLayers, shape.cols, false, 4});
+      const auto elements = static_cast<double>(shape.rows * shape.cols);
+      bits += elements * (codec ? codec->bits_per_weight(shape.cols) : 16.0);
+      weights += elements;
+    }
+  return bits / weights;
+}
+
+}  // namespace
+
+Outcome schemes() {
+  Outcome outcome;
+  Json json = Json::array();
+  outcome.text =
+      fmt::format("{:<16} {:>6}  {:<26} {:<16} {:<14} {}\n", "scheme", "bits", "projections", "tables", "wires", "read by");
+  for (const quant::Scheme& scheme : quant::schemes()) {
+    const double bits = bits_per_weight(scheme);
+    const auto name_of = [](const quant::Codec* codec) {
+      return codec ? std::string(codec->name()) : std::string("16-bit");
+    };
+    const std::string linear = scheme.mix ? "mix on " + name_of(scheme.linear) : name_of(scheme.linear);
+    const std::string tables = scheme.mix ? "mix" : name_of(scheme.table);
+    std::vector<std::string_view> readers;
+    for (const std::string& wire : scheme.wires) readers.push_back(readers_of(wire));
+    outcome.text += fmt::format("{:<16} {:>6.3f}  {:<26} {:<16} {:<14} {}\n", scheme.name, bits, linear, tables,
+                                scheme.wires.empty() ? "none yet" : fmt::format("{}", fmt::join(scheme.wires, ", ")),
+                                fmt::join(readers, ", "));
+    json.push_back({{"name", scheme.name},
+                    {"bits_per_weight", bits},
+                    {"projections", linear},
+                    {"tables", tables},
+                    {"wires", scheme.wires},
+                    {"readers", readers}});
+  }
+  outcome.text += "bits: per weight of the projections, in a model of Llama 3.1 8B's shape\n";
+  outcome.json = json.dump();
+  return outcome;
+}
+
+}  // namespace temper::api
