@@ -14,7 +14,7 @@ std::vector<CodecPtr> make_table() {
        {"int4-sym-g32", "int4-sym-g64", "int4-sym-g128", "int8-sym", "int8-sym-g32", "int8-sym-g64", "int8-sym-g128"})
     table.push_back(make_scaled(name));
   for (auto* make : {make_q4_0, make_q8_0, make_q4_1, make_q5_0, make_q5_1, make_q2_k, make_q3_k, make_q4_k, make_q5_k,
-                     make_q6_k, make_iq4_nl, make_iq4_xs, make_tq1_0, make_tq2_0})
+                     make_q6_k, make_iq4_nl, make_iq4_xs, make_tq1_0, make_tq2_0, make_gguf_mxfp4, make_gguf_nvfp4})
     table.push_back(make());
   for (const char* name : {"int2-sym-g32", "int3-sym-g32", "int5-sym-g32", "int6-sym-g32", "int4-asym-g32", "int4-asym-g128",
                            "int4-sym-g32-bf16", "int4-sym-g128-bf16", "int8-sym-bf16", "int8-sym-g32-bf16", "int8-symeps",
@@ -48,6 +48,17 @@ const Codec* find_codec(std::string_view name) {
   CodecPtr codec = make_scaled(name);
   if (!codec) return nullptr;
   return made.emplace(std::string(name), std::move(codec)).first->second.get();
+}
+
+// Two types of GGUF have names that mean other formats elsewhere.
+const Codec* gguf_codec(std::string_view type) {
+  const Codec* own = find_codec(fmt::format("gguf-{}", type));
+  return own ? own : find_codec(type);
+}
+
+std::string_view gguf_type(const Codec& codec) {
+  const std::string_view name = codec.name();
+  return name.starts_with("gguf-") ? name.substr(5) : name;
 }
 
 std::vector<const Codec*> codecs_that_fit(std::int64_t cols) {

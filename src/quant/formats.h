@@ -25,5 +25,7 @@ CodecPtr make_iq4_nl();
 CodecPtr make_iq4_xs();
 CodecPtr make_tq1_0();
 CodecPtr make_tq2_0();
+CodecPtr make_gguf_mxfp4();
+CodecPtr make_gguf_nvfp4();
 
 }  // namespace temper::quant

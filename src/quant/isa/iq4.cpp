@@ -2,33 +2,14 @@
 
 #include "quant/iq4_format.h"
 #include "quant/isa/lanes.h"
+#include "quant/isa/tables.h"
 
 namespace temper::quant::TEMPER_ISA_LEVEL {
 namespace {
 
-/// Values of 16 codes 0 … 15.
-inline Bytes looked_up(Bytes codes) {
-  u8 table[16];
-  for (int k = 0; k < 16; ++k) table[k] = static_cast<u8>(kValues[k]);
-#if defined(__AVX2__)
-  return reinterpret_cast<Bytes>(_mm_shuffle_epi8(load<__m128i>(table), reinterpret_cast<__m128i>(codes)));
-#else
-  Bytes values;
-  for (int j = 0; j < 16; ++j) values[j] = table[codes[j]];
-  return values;
-#endif
-}
-
-template <typename T>
-void decode_32(const u8* qs, float scale, T* values) {
-  const Bytes packed = load<Bytes>(qs);
-  decode_affine(looked_up(packed & 15), scale, -0.0f, values);
-  decode_affine(looked_up(packed >> 4), scale, -0.0f, values + 16);
-}
-
 template <typename T>
 void decode_nl(const u8* block, i64 cols, i64, T* values) {
-  for (i64 i = 0; i < cols; i += 32, block += 18) decode_32(block + 2, from_half(load<u16>(block)), values + i);
+  for (i64 i = 0; i < cols; i += 32, block += 18) decode_pairs(kValues, block + 2, from_half(load<u16>(block)), values + i);
 }
 
 template <typename T>
@@ -38,7 +19,7 @@ void decode_xs(const u8* block, i64 cols, i64, T* values) {
     const u32 high = load<u16>(block + 2), low = load<u32>(block + 4);
     for (int s = 0; s < 8; ++s) {
       const auto scale = static_cast<i32>((low >> s * 4 & 15) | (high >> s * 2 & 3) << 4);
-      decode_32(block + 8 + s * 16, d * static_cast<float>(scale - 32), values + i + s * 32);
+      decode_pairs(kValues, block + 8 + s * 16, d * static_cast<float>(scale - 32), values + i + s * 32);
     }
   }
 }

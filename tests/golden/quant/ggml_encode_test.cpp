@@ -11,7 +11,7 @@ class GgmlEncode : public ::testing::TestWithParam<const char*> {};
 TEST_P(GgmlEncode, WithoutAndWithImportance) {
   const auto arrays = read_arrays("ggml_encode.bin");
   const std::string name = GetParam();
-  const Codec& codec = *find_codec(name);
+  const Codec& codec = *gguf_codec(name);
   const std::vector<float> x = arrays.at("x").floats(), importance = arrays.at("importance").floats();
   const std::int64_t cols = arrays.at("x").row_size() / 4;
   for (const bool weighted : {false, true}) {
@@ -32,7 +32,7 @@ TEST_P(GgmlEncode, WithoutAndWithImportance) {
 
 INSTANTIATE_TEST_SUITE_P(Types, GgmlEncode,
                          ::testing::Values("q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl",
-                                           "iq4_xs", "tq1_0", "tq2_0"),
+                                           "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "nvfp4"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
 }  // namespace

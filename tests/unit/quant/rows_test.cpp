@@ -189,9 +189,10 @@ TEST(Rows, DecodedErrorIsWithinHalfAStep) {
 
 std::pair<int, int> code_range(const Codec& codec) {
   static const std::map<std::string_view, std::pair<int, int>> ranges = {
-      {"q8_0", {-127, 127}},   {"q5_0", {-16, 15}}, {"q4_1", {0, 15}}, {"q5_1", {0, 31}},   {"q2_k", {0, 3}},
-      {"q3_k", {-4, 3}},       {"q4_k", {0, 15}},   {"q5_k", {0, 31}}, {"q6_k", {-32, 31}}, {"iq4_nl", {-127, 113}},
-      {"iq4_xs", {-127, 113}}, {"tq1_0", {-1, 1}},  {"tq2_0", {-1, 1}}};
+      {"q8_0", {-127, 127}}, {"q5_0", {-16, 15}},       {"q4_1", {0, 15}},        {"q5_1", {0, 31}},
+      {"q2_k", {0, 3}},      {"q3_k", {-4, 3}},         {"q4_k", {0, 15}},        {"q5_k", {0, 31}},
+      {"q6_k", {-32, 31}},   {"iq4_nl", {-127, 113}},   {"iq4_xs", {-127, 113}},  {"tq1_0", {-1, 1}},
+      {"tq2_0", {-1, 1}},    {"gguf-mxfp4", {-12, 12}}, {"gguf-nvfp4", {-12, 12}}};
   if (const auto row = ranges.find(codec.name()); row != ranges.end()) return row->second;
   return codec.row_bytes(kCols) < kCols ? std::pair{-8, 7} : std::pair{-128, 127};
 }
