@@ -2,11 +2,16 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <exception>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <limits>
 #include <utility>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "text/dataset_turns.h"
 #include "text/tokenizer.h"
 
@@ -255,6 +260,70 @@ std::vector<Sample> read_row(RowReader& reader, const Json& row, const std::stri
   }
 }
 
+/// A line of a file, and what became of it.
+struct Line {
+  std::int64_t number = 0;
+  std::string text;
+  std::vector<Sample> samples;
+  std::exception_ptr error = nullptr;
+};
+
+/// The lines of a file that hold something, some thousand at a time.
+class LineReader {
+ public:
+  LineReader(std::istream& file, std::int64_t max_lines)
+      : file_(file), left_(max_lines > 0 ? max_lines : std::numeric_limits<std::int64_t>::max()) {}
+
+  /// False at the end.
+  bool next(std::vector<Line>& lines) {
+    lines.clear();
+    std::string text;
+    while (left_ > 0 && lines.size() < kLinesAtOnce && std::getline(file_, text)) {
+      ++number_;
+      if (number_ == 1 && text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+      if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+      lines.push_back({number_, std::move(text), {}});
+      --left_;
+    }
+    return !lines.empty();
+  }
+
+ private:
+  static constexpr std::size_t kLinesAtOnce = 4096;
+  std::istream& file_;
+  std::int64_t left_, number_ = 0;
+};
+
+std::vector<Sample> read_line(RowReader& reader, const std::string& path, const Line& line) {
+  const std::string origin = fmt::format("{}:{}", path, line.number);
+  Json row;
+  try {
+    row = Json::parse(line.text);
+  } catch (const nlohmann::json::exception& error) {
+    throw BadData("{}: not a line of JSON: {}", origin, error.what());
+  }
+  std::vector<Sample> samples = read_row(reader, row, origin);
+  for (Sample& sample : samples) sample.row = line.number;
+  return samples;
+}
+
+/// Fills in samples, or the error, of every line up to the first that has an error; a thread for each reader.
+void read_lines(const std::string& path, std::vector<Line>& lines, std::vector<RowReader>& readers) {
+  std::atomic<std::size_t> next = 0;
+  parallel_for(static_cast<std::int64_t>(readers.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t worker = begin; worker < end; ++worker) {
+      for (std::size_t i; (i = next++) < lines.size();) {
+        try {
+          lines[i].samples = read_line(readers[static_cast<std::size_t>(worker)], path, lines[i]);
+        } catch (...) {
+          lines[i].error = std::current_exception();
+          next = lines.size();  // earlier lines are with some thread already
+        }
+      }
+    }
+  });
+}
+
 void refuse_empty(const DatasetReport& report) {
   if (report.rows == 0) throw BadData("{}: the file has no rows", report.path);
   if (report.labelled_tokens > 0) return;
@@ -284,30 +353,36 @@ std::vector<Sample> make_samples(const Json& row, const std::string& origin, con
   return read_row(reader, row, origin);
 }
 
+DatasetReport& DatasetReport::operator+=(const DatasetReport& other) {
+  for (const auto counter :
+       {&DatasetReport::rows, &DatasetReport::samples, &DatasetReport::tokens, &DatasetReport::labelled_tokens,
+        &DatasetReport::rows_messages, &DatasetReport::rows_prompt_completion, &DatasetReport::rows_alpaca,
+        &DatasetReport::rows_sharegpt, &DatasetReport::rows_text, &DatasetReport::rows_without_labels,
+        &DatasetReport::rows_split, &DatasetReport::rows_cut, &DatasetReport::tokens_cut, &DatasetReport::missing_eos,
+        &DatasetReport::double_bos})
+    this->*counter += other.*counter;
+  longest = std::max(longest, other.longest);
+  return *this;
+}
+
 Dataset load_dataset(const std::string& path, const Tokenizer& tokenizer, const DatasetOptions& options) {
   std::ifstream file(path, std::ios::binary);
   if (!file || std::filesystem::is_directory(path)) throw BadFile("{}: expected a JSONL file that can be read", path);
   Dataset dataset;
   dataset.report.path = path;
-  RowReader reader(tokenizer, options, dataset.report);
-  std::string line;
-  for (std::int64_t number = 1; std::getline(file, line); ++number) {
-    if (options.max_rows > 0 && dataset.report.rows >= options.max_rows) break;
-    if (number == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string origin = fmt::format("{}:{}", path, number);
-    Json row;
-    try {
-      row = Json::parse(line);
-    } catch (const nlohmann::json::exception& error) {
-      throw BadData("{}: not a line of JSON: {}", origin, error.what());
-    }
-    for (Sample& sample : read_row(reader, row, origin)) {
-      sample.row = number;
-      dataset.samples.push_back(std::move(sample));
+  std::vector<DatasetReport> reports(static_cast<std::size_t>(num_threads()));  // one for each thread
+  std::vector<RowReader> readers;
+  for (DatasetReport& report : reports) readers.emplace_back(tokenizer, options, report);
+  LineReader lines(file, options.max_rows);
+  for (std::vector<Line> some; lines.next(some);) {
+    read_lines(path, some, readers);
+    for (Line& line : some) {
+      if (line.error) std::rethrow_exception(line.error);
+      std::ranges::move(line.samples, std::back_inserter(dataset.samples));
     }
   }
   if (file.bad()) throw BadFile("{}: reading failed", path);
+  for (const DatasetReport& report : reports) dataset.report += report;
   if (!options.allow_empty) refuse_empty(dataset.report);
   return dataset;
 }

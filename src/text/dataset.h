@@ -55,6 +55,8 @@ struct DatasetReport {
   std::int64_t double_bos = 0;           ///< Samples that begin with two BOS tokens.
   std::int64_t longest = 0;              ///< Tokens of the longest sample, before it was cut.
 
+  /// The counts of other rows of the same file.
+  DatasetReport& operator+=(const DatasetReport& other);
   /// Several lines of text; warnings are marked "warning:".
   std::string text() const;
 };
@@ -64,7 +66,8 @@ struct Dataset {
   DatasetReport report;
 };
 
-/// Reads a JSONL file. Empty lines are skipped. A row is one of (detected by its keys, in this order, unless forced):
+/// Reads a JSONL file, rows on all threads, samples in the file's order. Empty lines are skipped. A row is one of (detected
+/// by its keys, in this order, unless forced):
 /// - `messages`: [{role, content, …}], rendered through the chat template (`tools` and `chat_template_kwargs` of the row are
 ///   handed to it); loss on every assistant turn.
 /// - `conversations`: ShareGPT, [{from, value}] with human, user, gpt, assistant, model, system, developer, tool,
