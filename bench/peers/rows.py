@@ -94,6 +94,9 @@ def perplexity_row(bench, name):
     row.temper = [s["tokens_per_s"] for s in samples["temper"]]
     theirs, ours = samples["peer"][0]["perplexity"], samples["temper"][0]["perplexity"]
     row.note = f"perplexity {theirs:.4f} : {ours:.4f} ({100 * (ours / theirs - 1):+.3f} %)"
+    if name != "BF16":
+        eight = contenders.temper_perplexity(bench.temper, model, bench.text, "--activations", "8bit")["perplexity"]
+        row.note += f", with 8-bit activations {eight:.4f} ({100 * (eight / theirs - 1):+.3f} %)"
     return row
 
 
