@@ -62,7 +62,8 @@ Affine fit_asymmetric(const ScaledFormat& f, const Extent& extent) {
   return {scale, std::nearbyint(std::clamp(zero, low, high))};
 }
 
-/// 2^e of an MX group whose largest magnitude is a; e from -127.
+/// 2^e of an MX group whose largest magnitude is a; e from -127. The ceiling is exact, as the GPU's conversion to E8M0 is;
+/// torchao on a CPU takes it of an f32 log2, which misses quotients a few ulp above a power of two (no bf16 has such).
 float fit_mx(const ScaledFormat& f, float a) {
   const SmallFloat& element = *small_float(f.element);
   int exponent;  // biased

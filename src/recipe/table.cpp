@@ -113,7 +113,7 @@ std::vector<Option> method_options() {
        .help = "Dropout on the adapters' input; only without a scheme",
        .range = {.min = 0, .max = 1, .open_max = true}},
       {"quant.scheme", "--scheme", field<&Recipe::quant, &Q::scheme>(), kTrain | kQuantize | kEval,
-       "Number format: none, int4-sym-g32, int4-sym-g64, int4-sym-g128, int8-sym, int8-sym-g32, q4_0, q8_0, … With train: "
+       "Scheme: none, int4-sym-g32, int8-int4, nf4, nvfp4, q4_0, q4_k_m, … (`temper schemes` lists them all). With train: "
        "quantization-aware; with quantize and eval: post-training"},
       {.key = "quant.start_step",
        .flag = "--qat-start-step",
