@@ -4,7 +4,7 @@
     make_quant_goldens.py [TORCHAO_VECTORS.safetensors]
 
 ggml.bin     rows through ggml's own ggml_quantize_chunk and to_float, called by ctypes inside the PyPI package xllamacpp.
-int_sym.bin  the same rows through torchao's symmetric rule written out in numpy f32.
+int_sym.bin  the same rows (x of ggml.bin) through torchao's symmetric rule written out in numpy f32: scales and codes.
 torchao.bin  weights and fake-quantized weights of torchao 0.18 itself (IntxFakeQuantizer, f32), copied from a vectors file with keys W
              and <scheme>.f32.{w_fq,w_scale}; kept as it is without the argument.
 
@@ -126,16 +126,16 @@ def int_sym(x, bits, group):
     largest = np.maximum(-np.minimum(w.min(-1), f(0)), np.maximum(w.max(-1), f(0)))
     s = np.maximum(largest / f((high - low) / 2), np.finfo(f).tiny)
     q = np.clip(np.rint(w * (f(1) / s)[..., None]), low, high)
-    return s, q.astype(np.int8).reshape(x.shape), (q.astype(np.int32).astype(f) * s[..., None]).reshape(x.shape)
+    return s, q.astype(np.int8).reshape(x.shape)
 
 
 def main():
     os.makedirs(OUT, exist_ok=True)
     x = rows()
     with np.errstate(all="ignore"):
-        arrays = {"x": x}
+        arrays = {}
         for name, bits, group in (("int4-sym-g32", 4, 32), ("int4-sym-g128", 4, 128), ("int8-sym", 8, COLS), ("int8-sym-g32", 8, 32)):
-            arrays[name + ".scale"], arrays[name + ".codes"], arrays[name + ".dq"] = int_sym(x, bits, group)
+            arrays[name + ".scale"], arrays[name + ".codes"] = int_sym(x, bits, group)
     write("int_sym.bin", arrays)
     write("ggml.bin", ggml_arrays(x))
     if len(sys.argv) > 1:

@@ -60,18 +60,23 @@ void expect_scales(const Codec& codec, const std::vector<float>& x, std::int64_t
 
 TEST_P(IntSym, EqualsTorchaosFormulaOnSpecialRows) {
   const auto arrays = read_arrays("int_sym.bin");
+  const Array input = read_arrays("ggml.bin").at("x");
   const std::string name = GetParam();
   const Codec& codec = *find_codec(name);
-  const std::vector<float> x = arrays.at("x").floats(), dq = arrays.at(name + ".dq").floats();
-  const std::int64_t rows = arrays.at("x").rows, cols = arrays.at("x").row_size() / 4;
-  expect_scales(codec, x, cols, arrays.at(name + ".scale").floats());
+  const std::vector<float> x = input.floats(), scales = arrays.at(name + ".scale").floats();
+  const std::int64_t rows = input.rows, cols = input.row_size() / 4, groups = codec.params_per_row(cols);
+  expect_scales(codec, x, cols, scales);
   const std::vector<std::byte> encoded = encode_reference(codec, x, cols);
   const Array& expected = arrays.at(name + ".codes");
   std::vector<std::int32_t> codes(cols);
+  std::vector<float> dq;
   for (std::int64_t r = 0; r < rows; ++r) {
     codec.codes(std::span(encoded).subspan(r * codec.row_bytes(cols), codec.row_bytes(cols)), codes);
-    for (std::int64_t i = 0; i < cols; ++i)
-      ASSERT_EQ(codes[i], static_cast<std::int8_t>(expected.row(r)[i])) << r << ", " << i;
+    for (std::int64_t i = 0; i < cols; ++i) {
+      const auto code = static_cast<std::int8_t>(expected.row(r)[i]);
+      ASSERT_EQ(codes[i], code) << r << ", " << i;
+      dq.push_back(static_cast<float>(code) * scales[r * groups + i * groups / cols]);
+    }
   }
   expect_same_floats(decode_reference(codec, encoded, rows, cols), dq, cols, name);
   expect_fast_paths(codec, x, cols, encoded, dq);
