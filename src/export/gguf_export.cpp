@@ -16,6 +16,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "files/gguf.h"
+#include "quant/llama_mixes.h"
 
 namespace temper::exporter {
 
@@ -36,14 +37,14 @@ constexpr std::size_t kWorkspaceBytes = std::size_t{1} << 30;  // of each thread
 
 /// Type of GGUF blocks that a codec writes; their names are the same but for case.
 files::GgmlType ggml_type(const quant::Codec& codec) {
-  std::string name(codec.name());
+  std::string name(quant::gguf_type(codec));
   for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   if (const files::GgmlTypeInfo* info = files::find_ggml_type(name)) return info->type;
   throw Unsupported("{}: not a format of GGUF", codec.name());
 }
 
-const quant::Codec* codec_of(const GgufTarget& target, quant::Role role) {
-  return target.scheme ? target.scheme->codec_for(role) : nullptr;
+const quant::Codec* codec_of(const GgufTarget& target, const model::TensorInfo& info) {
+  return target.scheme ? target.scheme->codec_for(info.place) : nullptr;
 }
 
 /// Keys that this export states itself, whatever the source said.
@@ -155,7 +156,7 @@ std::vector<Piece> cut(const ExportSource& source, const GgufTarget& target) {
   std::vector<Piece> pieces;
   for (std::size_t i = 0; i < source.table().size(); ++i) {
     const model::TensorInfo& info = source.table()[i];
-    const quant::Codec* codec = codec_of(target, info.role);
+    const quant::Codec* codec = codec_of(target, info);
     const std::int64_t rows = info.shape.rank() == 2 ? info.shape[0] : 1;
     const bool apart = codec && info.permuted_heads == 0 && source.rows_apart(i, *codec);
     const std::int64_t step = apart ? std::max<std::int64_t>(1, kPieceElements / info.shape[1]) : rows;
@@ -176,7 +177,7 @@ std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& so
     const auto bytes = std::as_bytes(norm.span<const float>());
     return {bytes.begin(), bytes.end()};
   }
-  if (const quant::Codec* codec = codec_of(target, info.role)) {
+  if (const quant::Codec* codec = codec_of(target, info)) {
     std::vector<std::byte> rows = source.encoded(ctx, piece.tensor, *codec, piece.begin, piece.end);
     return info.permuted_heads == 0 ? rows : to_gguf_rows(rows, info.shape[0], info.permuted_heads);
   }
@@ -189,9 +190,13 @@ std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& so
 GgufTarget gguf_target(std::string_view name) {
   if (name == "bf16") return {"bf16", 32, DType::BF16, nullptr};
   if (name == "f16") return {"f16", 1, DType::F16, nullptr};
-  if (name == "q4_0") return {"q4_0", 2, DType::BF16, &quant::scheme("q4_0")};
-  if (name == "q8_0") return {"q8_0", 7, DType::BF16, &quant::scheme("q8_0")};
-  throw BadRecipe("gguf:{}: expected gguf:bf16, gguf:f16, gguf:q8_0 or gguf:q4_0", name);
+  std::string known = "gguf:bf16, gguf:f16";
+  for (const quant::Scheme& scheme : quant::schemes()) {
+    if (!scheme.mix) continue;
+    if (scheme.mix->name == name) return {scheme.mix->name, scheme.mix->file_type, DType::BF16, &scheme};
+    known += fmt::format(", gguf:{}", scheme.mix->name);
+  }
+  throw BadRecipe("gguf:{}: expected one of {}", name, known);
 }
 
 void make_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target, std::string_view what,
@@ -234,7 +239,7 @@ std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource&
   if (!rope.empty())
     writer.declare_tensor("rope_freqs.weight", files::GgmlType::F32, {static_cast<std::int64_t>(rope.size())});
   for (const model::TensorInfo& info : table.all()) {
-    const quant::Codec* codec = codec_of(target, info.role);
+    const quant::Codec* codec = codec_of(target, info);
     const files::GgmlType type = info.role == quant::Role::Norm ? files::GgmlType::F32
                                  : codec                        ? ggml_type(*codec)
                                                                 : *files::ggml_type_of(target.plain);

@@ -17,7 +17,7 @@ struct GgufTarget {
   const quant::Scheme* scheme = nullptr;  ///< Null: all matrices plain.
 };
 
-/// The target of "bf16", "f16", "q4_0" or "q8_0". Throws BadRecipe listing these.
+/// The target of "bf16", "f16" or one of llama.cpp's file types ("q4_0", "q4_k_m"). Throws BadRecipe listing these.
 GgufTarget gguf_target(std::string_view name);
 
 /// What was written of a tensor, from `offset` on.

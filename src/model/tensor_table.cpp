@@ -23,6 +23,10 @@ constexpr std::array<LinearNames, 7> kLinearNames = {{{"q_proj", "self_attn.q_pr
                                                       {"up_proj", "mlp.up_proj", "ffn_up"},
                                                       {"down_proj", "mlp.down_proj", "ffn_down"}}};
 
+constexpr std::array<quant::Projection, 7> kProjections = {
+    quant::Projection::Q,    quant::Projection::K,  quant::Projection::V,   quant::Projection::O,
+    quant::Projection::Gate, quant::Projection::Up, quant::Projection::Down};
+
 Shape linear_shape(const ArchSpec& a, Linear linear) {
   switch (linear) {
     case Linear::Q: return {a.q_size(), a.hidden_size};
@@ -68,6 +72,11 @@ TensorTable::TensorTable(const ArchSpec& a) : layers_(static_cast<int>(a.num_lay
   norm("model.norm.weight", "output_norm.weight", -1);
   head_ = a.tied ? 0 : infos_.size();
   if (!a.tied) matrix("lm_head.weight", "output.weight", {a.vocab_size, a.hidden_size}, quant::Role::Head, -1, 0);
+  for (TensorInfo& info : infos_)
+    info.place = {info.role, quant::Projection::None,     info.layer, layers_, info.shape[info.shape.rank() - 1],
+                  a.tied,    a.num_heads / a.num_kv_heads};
+  for (int layer = 0; layer < layers_; ++layer)
+    for (const Linear l : kLinears) infos_[linear(layer, l)].place.projection = kProjections[static_cast<std::size_t>(l)];
 }
 
 std::size_t TensorTable::attention_norm(int layer) const {
@@ -85,7 +94,7 @@ std::size_t TensorTable::head() const { return head_; }
 std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& scheme) {
   std::vector<std::string> found;
   for (const TensorInfo& info : table.all()) {
-    const quant::Codec* codec = scheme.codec_for(info.role);
+    const quant::Codec* codec = scheme.codec_for(info.place);
     if (codec && !codec->fits(info.shape[1]))
       found.push_back(fmt::format("{} {} (group {})", info.hf_name, info.shape.str(), codec->group()));
   }

@@ -27,6 +27,7 @@ struct TensorInfo {
   int layer = -1;  ///< -1 outside of the blocks.
   std::int64_t permuted_heads =
       0;  ///< GGUF stores the rows of each of so many heads interleaved (llama's q and k); 0: as they are.
+  quant::TensorPlace place = {};  ///< What schemes choose a codec by.
 };
 
 class TensorTable {

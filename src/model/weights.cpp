@@ -43,10 +43,14 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
     : base_(base), scheme_(scheme), merged_(merged) {
   require_fit(base.table(), scheme);
   const TensorTable& table = base.table();
+  codecs_.resize(table.size());
   encoded_.resize(table.size());
   table_operands_.resize(table.size());
   for (std::size_t i = 0; i < table.size(); ++i) {
-    const quant::Codec* codec = scheme.codec_for(table[i].role);
+    const quant::Codec* codec = codecs_[i] = scheme.codec_for(table[i].place);
+    if (!codec && scheme.linear && table[i].role == quant::Role::Linear)
+      throw BadRecipe("scheme {}: no block divides the rows of {} {}; it can be quantized (it stays 16-bit) but not trained",
+                      scheme.name, table[i].hf_name, table[i].shape.str());
     if (!codec) continue;
     const Shape& shape = table[i].shape;
     encoded_[i].resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
@@ -68,7 +72,7 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
       const Adapters::Entry* entry = adapters ? adapters->find(layer, l) : nullptr;
       const ops::LoraView lora = entry ? adapters->lora(*entry) : ops::LoraView{};
       quant::CodeStats stats;
-      ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, merged_, *scheme_.linear, encoded_[index],
+      ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, merged_, *codecs_[index], encoded_[index],
                             &stats);
       sum.total += stats.total;
       sum.changed += stats.changed;
@@ -99,7 +103,7 @@ BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightFo
 quant::EncodedView EncodedWeights::encoded(std::size_t index) const {
   if (encoded_[index].empty()) return {};
   const TensorInfo& info = base_.table()[index];
-  return {scheme_.codec_for(info.role), info.shape[0], info.shape[1], encoded_[index]};
+  return {codecs_[index], info.shape[0], info.shape[1], encoded_[index]};
 }
 
 std::span<std::byte> EncodedWeights::encoded_bytes(std::size_t index) { return encoded_[index]; }
