@@ -57,12 +57,9 @@ void linear_backward(const BlockCall& c, Linear l, const TensorView& x, const Te
   if (dw) ops::matmul(ctx, dy, x, dw, {.transpose_a = true, .accumulate = true});
   if (!lora) return;
   const ProfileSection section("low-rank");
-  const Shape low{x.rows(), lora->a.rows()};
-  const TensorView xa = ctx.workspace->allocate(x.dtype, low), dyb = ctx.workspace->allocate(x.dtype, low);
-  ops::matmul(ctx, x, lora->operand_a, xa, {.transpose_b = true});
-  ops::matmul(ctx, dy, lora->operand_b, dyb, {.alpha = c.lora_scale});
-  ops::matmul(ctx, dy, xa, lora->grad_b, {.transpose_a = true, .accumulate = true, .alpha = c.lora_scale});
-  ops::matmul(ctx, dyb, x, lora->grad_a, {.transpose_a = true, .accumulate = true});
+  const TensorView dyb = low_rank_dx ? ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()}) : TensorView{};
+  ops::lora_backward(ctx, x, dy, {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, c.lora_scale},
+                     low_rank_dx ? &dyb : nullptr);
   if (low_rank_dx) ops::matmul(ctx, dyb, lora->operand_a, sum, {.accumulate = true});
   if (through_f32) ops::convert(ctx, sum, dx);
 }

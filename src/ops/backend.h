@@ -49,6 +49,8 @@ class Backend {
   virtual void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
                                     std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                                     const HeadGradients* gradients) const = 0;
+  virtual void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,
+                             const TensorView* dyb) const = 0;
   virtual void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora,
                           const TensorView& out) const = 0;
   virtual void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,

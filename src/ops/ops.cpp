@@ -437,6 +437,27 @@ void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const Ten
   ctx.backend->decode(ctx, encoded, out);
 }
 
+void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,
+                   const TensorView* dyb) {
+  const Checker check(
+      "lora_backward", ctx,
+      {{"x", &x}, {"dy", &dy}, {"a", &lora.a}, {"b", &lora.b}, {"grad_a", &lora.grad_a}, {"grad_b", &lora.grad_b}});
+  check.activation(x);
+  for (const TensorView* t : {&dy, &lora.a, &lora.b}) check.dtype(t->dtype == x.dtype, "the same for x, dy, a and b");
+  check.f32({&lora.grad_a, &lora.grad_b});
+  check.require(dy.rows() == x.rows(), "as many rows of dy as of x");
+  check.shape(lora.a, lora.b.cols(), x.cols(), "a [r, K]");
+  check.shape(lora.b, dy.cols(), lora.a.rows(), "b [N, r]");
+  check.same_shape(lora.a, lora.grad_a);
+  check.same_shape(lora.b, lora.grad_b);
+  if (dyb) {
+    check.dtype(dyb->dtype == x.dtype, "that of dy for dyb");
+    check.shape(*dyb, dy.rows(), lora.a.rows(), "dyb [M, r]");
+  }
+  check.work(4.0 * static_cast<double>(x.rows() * lora.a.rows()) * static_cast<double>(x.cols() + dy.cols()));
+  if (!is_empty(x) && !is_empty(dy)) ctx.backend->lora_backward(ctx, x, dy, lora, dyb);
+}
+
 void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const TensorView& m, const TensorView& v,
            const AdamW& options) {
   const Checker check("adamw", ctx, {{"param", &param}, {"grad", &grad}, {"m", &m}, {"v", &v}});

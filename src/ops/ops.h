@@ -171,6 +171,17 @@ void merge_and_encode(const ExecContext& ctx, const TensorView& base, const Lora
 /// out [rows, cols] (T) = decode(encoded).
 void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out);
 
+/// A LoRA pair's operands a [r, K], b [N, r] (T) and gradients grad_a [r, K], grad_b [N, r] (F32).
+struct LoraGradients {
+  TensorView a, b, grad_a, grad_b;
+  float scale = 0.0f;
+};
+
+/// Gradients of a pair whose linear saw x [M, K] and got dy [M, N] (T): grad_a += (scale · dy · b)ᵀ · x,
+/// grad_b += scale · dyᵀ · (x · aᵀ). If given, dyb [M, r] (T) = scale · dy · b. The narrow products are rounded to T.
+void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,
+                   const TensorView* dyb = nullptr);
+
 // ---- Optimizer ----------------------------------------------------------------------------------------------------------
 
 /// AdamW (Loshchilov & Hutter 2019), decoupled weight decay, bias-corrected; `step` counts from 1.

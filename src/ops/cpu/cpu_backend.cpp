@@ -8,6 +8,7 @@
 #include "ops/cpu/attention.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/linear.h"
+#include "ops/cpu/low_rank.h"
 #include "ops/cpu/matmul.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/tasks.h"
@@ -166,6 +167,11 @@ class CpuBackend final : public Backend {
                             std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                             const HeadGradients* gradients) const override;
 
+  void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,
+                     const TensorView* dyb) const override {
+    cpu::lora_backward(ctx, kernels_, x, dy, lora, dyb);
+  }
+
   void merge_lora(const ExecContext&, const TensorView& base, const LoraView& lora, const TensorView& out) const override {
     for_rows(base.rows(), base.cols(), [&](Index begin, Index end) { merge(base, lora, out, begin, end); });
   }
@@ -246,8 +252,10 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
   const Index chunk = std::clamp<Index>((Index{64} << 20) / (vocab * 4), 16, 256);
   const ArenaScope scope(workspace(ctx, "linear_cross_entropy"));
   const TensorView all_logits = ctx.workspace->allocate(DType::F32, Shape{std::min(chunk, rows), vocab});
-  TensorView all_grads = all_logits;  // in place where the gradient has the same type
-  if (gradients && hidden.dtype != DType::F32) all_grads = ctx.workspace->allocate(hidden.dtype, all_logits.shape);
+  // Gradients lie over the logits that they are made from, each row from where its logits begin.
+  TensorView all_grads = all_logits;
+  all_grads.dtype = hidden.dtype;
+  all_grads.row_stride = vocab * static_cast<Index>(dtype_size(DType::F32) / dtype_size(hidden.dtype));
   for (Index begin = 0; begin < rows; begin += chunk) {
     const Index count = std::min(chunk, rows - begin);
     const TensorView part = matrix(hidden).slice_rows(begin, begin + count);

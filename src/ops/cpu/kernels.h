@@ -36,21 +36,21 @@ struct AttentionTask {
   float scale = 1.0f;
 };
 
-/// Attention works on tiles of 64 queries by 64 keys, with head_dim padded to whole vectors.
-inline constexpr Index kAttentionTile = 64;
+/// Products of our own are cut into tiles of so many rows, with columns padded to whole vectors.
+inline constexpr Index kRowTile = 64;
+static constexpr Index padded(Index cols) { return (cols + 15) / 16 * 16; }
+static constexpr Index row_tiles(Index rows) { return (rows + kRowTile - 1) / kRowTile; }
+
+/// Attention works on tiles of 64 queries by 64 keys.
 inline constexpr Index kMaxHeadDim = 512;  ///< attention_rows keeps a query on the stack.
-static constexpr Index attention_padded_dim(Index head_dim) { return (head_dim + 15) / 16 * 16; }
-static constexpr Index attention_tiles(Index rows) { return (rows + kAttentionTile - 1) / kAttentionTile; }
 /// Floats that one operand packed for `rows` rows may take, in either form below.
 static constexpr Index attention_packed_size(Index rows, Index head_dim) {
-  return attention_tiles(rows) * kAttentionTile * attention_padded_dim(head_dim);
+  return row_tiles(rows) * kRowTile * padded(head_dim);
 }
-static constexpr Index attention_scratch_size(Index head_dim) {
-  return kAttentionTile * (2 * attention_padded_dim(head_dim) + kAttentionTile);
-}
+static constexpr Index attention_scratch_size(Index head_dim) { return kRowTile * (2 * padded(head_dim) + kRowTile); }
 static constexpr Index attention_grad_scratch_size(Index queries, Index head_dim) {
-  return 3 * attention_packed_size(queries, head_dim) + 2 * attention_tiles(queries) * kAttentionTile +
-         kAttentionTile * (3 * kAttentionTile + 2 * attention_padded_dim(head_dim));
+  return 3 * attention_packed_size(queries, head_dim) + 2 * row_tiles(queries) * kRowTile +
+         kRowTile * (3 * kRowTile + 2 * padded(head_dim));
 }
 
 /// Keys and values of one (span, key head) as right operands, tile by tile and zero beyond the last: "rows" tiles are
@@ -69,6 +69,20 @@ struct AttentionGradTask {
   float *dk = nullptr, *dv = nullptr;
   float* scratch = nullptr;  ///< attention_grad_scratch_size(queries, head_dim) floats.
 };
+
+/// Rows of one LoRA pair's backward pass; see lora_backward in low_rank.cpp. R is the rank up to a multiple of 16.
+struct LoraTask {
+  Rows x, dy;  ///< [rows, in], [rows, out]
+  Rows dyb;    ///< [rows, rank], = ; or null data
+  Index in = 0, out = 0, rank = 0;
+  float scale = 1.0f;
+  const float *a = nullptr, *b = nullptr;      ///< Packed by lora_pack.
+  float *grad_a = nullptr, *grad_b = nullptr;  ///< f32 [R, in up to 16s], [R, out up to 16s], += .
+  float* scratch = nullptr;                    ///< lora_scratch_size floats.
+};
+static constexpr Index lora_scratch_size(Index in, Index out, Index rank) {
+  return kRowTile * (2 * padded(in > out ? in : out) + 2 * padded(rank));
+}
 
 struct Kernels {
   void (*convert)(Rows in, Rows out, Index rows, Index cols);
@@ -93,6 +107,11 @@ struct Kernels {
   /// One tile of queries against all its keys (k_columns, v_rows), with attention_scratch_size floats of scratch.
   void (*attention_tile)(const AttentionTask& task, const AttentionPacked& packed, Index query_tile, float* scratch);
   void (*attention_backward)(const AttentionGradTask& task);
+
+  /// A [rank, in] and B [out, rank] as right operands, in·R and out·R floats, their other extent up to a multiple of 64.
+  void (*lora_pack)(Rows a, Rows b, Index in, Index out, Index rank, float* packed_a, float* packed_b);
+  /// grad_a += (scale · dy · B)ᵀ · x and grad_b += (x · Aᵀ)ᵀ · dy over rows [begin, end).
+  void (*lora_backward)(const LoraTask& task, Index begin, Index end);
 
   /// nll of rows of f32 logits; with dlogits.data, = (softmax - onehot) · grad_scale.
   void (*cross_entropy)(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,

@@ -95,6 +95,7 @@ struct Attention {
   const Matrix &q, &k, &v;
   std::span<const AttentionSpan> spans;
   AttentionShape shape;
+  double rounding = 0;  ///< Relative, of probabilities and their gradients before they are multiplied.
 
   std::int64_t kv_head(std::int64_t head) const { return head / (shape.heads / shape.kv_heads); }
 
@@ -137,7 +138,7 @@ struct Attention {
             for (std::int64_t j = first; j < end; ++j) {
               const double term = std::exp(score(i, j, h) - lse) * v(j, kv_head(h) * d + c);
               r.out.value(i, h * d + c) += term;
-              r.out.error(i, h * d + c) += relative * std::abs(term);
+              r.out.error(i, h * d + c) += (relative + rounding * (1 + relative)) * std::abs(term);
             }
         }
     return r;
@@ -178,8 +179,9 @@ struct Attention {
       dp_magnitude += std::abs(product);
     }
     const double ds = p * (dp - delta) * shape.scale;
-    const double ds_error =
+    const double ds_exact =
         p * shape.scale * (relative * std::abs(dp - delta) + kU32 * length * (dp_magnitude + delta_magnitude));
+    const double ds_error = ds_exact + rounding * (std::abs(ds) + ds_exact);
     // Sums run over at most all queries of all heads of a group, or all keys.
     const double sum = kU32 * static_cast<double>(q.rows * (shape.heads / shape.kv_heads) + k.rows);
     for (std::int64_t c = 0; c < d; ++c) {
@@ -189,7 +191,7 @@ struct Attention {
       g.dk.value(j, kv + c) += ds * qc;
       g.dk.error(j, kv + c) += (ds_error + sum * std::abs(ds)) * std::abs(qc);
       g.dv.value(j, kv + c) += p * gc;
-      g.dv.error(j, kv + c) += p * (relative + sum) * std::abs(gc);
+      g.dv.error(j, kv + c) += p * (relative + sum + rounding * (1 + relative)) * std::abs(gc);
     }
   }
 };

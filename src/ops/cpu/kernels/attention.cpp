@@ -3,13 +3,14 @@
 // f32, or bf16 where activations are and the CPU multiplies them: then probabilities and their gradients are rounded to
 // bf16.
 #include "ops/cpu/kernels/local.h"
+#include "ops/cpu/kernels/pack.h"
 #include "ops/cpu/kernels/simd.h"
 #include "ops/cpu/kernels/tile_product.h"
 
 namespace temper::ops::cpu::TEMPER_KERNEL_NS {
 namespace {
 
-constexpr Index kTile = kAttentionTile;
+constexpr Index kTile = kRowTile;
 
 /// Keys [begin, end) of the span that some query sees.
 struct KeyRange {
@@ -23,10 +24,6 @@ KeyRange visible(const AttentionTask& t, Index query) {
 
 Index least(Index a, Index b) { return a < b ? a : b; }
 Index clamp_to_tile(Index key, Index tile) { return key < tile * kTile ? 0 : least(key - tile * kTile, kTile); }
-
-void fill(float* x, Index n, float value) {
-  for (Index i = 0; i < n; i += kLanes) store(x + i, Vec(value));
-}
 
 /// True if every query of the tile sees every key of the key tile.
 bool fully_visible(const AttentionTask& t, Index query_tile, Index key_tile) {
@@ -92,7 +89,7 @@ struct GradScratch {
 template <typename Unit>
 GradScratch carve(const AttentionGradTask& task) {
   const AttentionTask& t = task.forward;
-  const Index packed = attention_packed_size(t.queries, t.head_dim), rows = attention_tiles(t.queries) * kTile;
+  const Index packed = attention_packed_size(t.queries, t.head_dim), rows = row_tiles(t.queries) * kTile;
   constexpr bool kBothForms = Unit::kDepth > 1;  // one f32 operand serves as either
   GradScratch s;
   s.q = task.scratch;
@@ -106,51 +103,8 @@ GradScratch carve(const AttentionGradTask& task) {
   s.ds = s.p + kTile * kTile;
   s.ds_left = kBothForms ? s.ds + kTile * kTile : s.ds;
   s.dk = s.ds + 2 * kTile * kTile;
-  s.dv = s.dk + kTile * attention_padded_dim(t.head_dim);
+  s.dv = s.dk + kTile * padded(t.head_dim);
   return s;
-}
-
-/// Rows of x as a left operand, [rows, padded_dim / kDepth] units.
-template <typename Unit, typename T>
-void pack_left(const Rows& x, Index rows, Index head_dim, float* out) {
-  const Index units = attention_padded_dim(head_dim) / Unit::kDepth;
-  for (Index i = 0; i < rows; ++i) {
-    const T* row = row_of<T>(x, i);
-    for_columns(head_dim, [&](Index c, auto get, auto) { Unit::put_left(out + i * units, c, get(row + c)); });
-  }
-  fill(out + rows * units, (attention_tiles(rows) * kTile - rows) * units, 0.0f);
-}
-
-/// Rows of x as a right operand that is deep in rows, [rows / kDepth, padded_dim] units.
-template <typename Unit, typename T>
-void pack_rows(const Rows& x, Index rows, Index head_dim, float* out) {
-  const Index dim = attention_padded_dim(head_dim), total = attention_tiles(rows) * kTile;
-  Index i = 0;
-  for (; i < rows; i += Unit::kDepth) {
-    for_columns(head_dim, [&](Index c, auto get, auto) {
-      Vec stacked[Unit::kDepth];
-      for (Index r = 0; r < Unit::kDepth; ++r) stacked[r] = i + r < rows ? get(row_of<T>(x, i + r) + c) : Vec(0.0f);
-      store(out + i / Unit::kDepth * dim + c, Unit::stack(stacked));
-    });
-  }
-  fill(out + i / Unit::kDepth * dim, (total - i) / Unit::kDepth * dim, 0.0f);
-}
-
-/// Rows of x as a right operand that is deep in columns: tile by tile, [padded_dim / kDepth, 64] units.
-template <typename Unit, typename T>
-void pack_columns(const Rows& x, Index rows, Index head_dim, float* out) {
-  const Index depth = attention_padded_dim(head_dim) / Unit::kDepth, total = attention_tiles(rows) * kTile;
-  constexpr Index kUnits = kLanes / Unit::kDepth;
-  for (Index first = 0; first < total; first += kLanes) {  // sixteen rows become sixteen lanes
-    float* tile = out + first / kTile * kTile * depth + first % kTile;
-    for_columns(head_dim, [&](Index c, auto get, auto) {
-      float lanes[kLanes][kUnits];
-      for (Index i = 0; i < kLanes; ++i)
-        Unit::put_left(lanes[i], 0, first + i < rows ? get(row_of<T>(x, first + i) + c) : Vec(0.0f));
-      for (Index j = 0; j < kUnits; ++j)
-        for (Index i = 0; i < kLanes; ++i) __builtin_memcpy(&tile[(c / Unit::kDepth + j) * kTile + i], &lanes[i][j], 4);
-    });
-  }
 }
 
 /// delta[i] = Σ out · dout, the term that the softmax's normalisation subtracts.
@@ -203,7 +157,7 @@ void probabilities(const AttentionTask& t, const GradScratch& s, Index query_til
 
 template <typename Unit, typename T>
 void tile_forward(const AttentionTask& t, const AttentionPacked& packed, Index query_tile, float* scratch) {
-  const Index dim = attention_padded_dim(t.head_dim), units = dim / Unit::kDepth;
+  const Index dim = padded(t.head_dim), units = dim / Unit::kDepth;
   const Index first = query_tile * kTile, count = least(t.queries - first, kTile);
   float *q = scratch, *out = q + kTile * dim, *scores = out + kTile * dim;
   Rows queries = t.q;
@@ -238,13 +192,13 @@ void tile_forward(const AttentionTask& t, const AttentionPacked& packed, Index q
 template <typename Unit, typename T>
 void backward(const AttentionGradTask& task) {
   const AttentionTask& t = task.forward;
-  const Index dim = attention_padded_dim(t.head_dim), units = dim / Unit::kDepth;
+  const Index dim = padded(t.head_dim), units = dim / Unit::kDepth;
   const GradScratch s = carve<Unit>(task);
   prepare<Unit, T>(task, s);
-  for (Index key_tile = 0; key_tile < attention_tiles(t.keys); ++key_tile) {
+  for (Index key_tile = 0; key_tile < row_tiles(t.keys); ++key_tile) {
     const Index keys = key_tile * kTile;
     fill(s.dk, 2 * kTile * dim, 0.0f);  // dk and dv lie one after the other
-    for (Index query_tile = 0; query_tile < attention_tiles(t.queries); ++query_tile) {
+    for (Index query_tile = 0; query_tile < row_tiles(t.queries); ++query_tile) {
       const Index first = query_tile * kTile, last = least(first + kTile, t.queries) - 1;
       if (visible(t, last).end <= keys || visible(t, first).begin >= keys + kTile) continue;
       const Index row = first / Unit::kDepth * dim;  // of this tile in an operand that is deep in rows
@@ -268,12 +222,6 @@ void backward(const AttentionGradTask& task) {
   convert({s.dq, dim, Elem::F32}, task.dq, t.queries, t.head_dim);
 }
 
-/// Calls body with the unit of products and the type of activations.
-template <typename Body>
-void with_types(Elem type, Body&& body) {
-  with_unit(type, [&](auto unit) { with_activation(type, [&](auto* tag) { body(unit, tag); }); });
-}
-
 }  // namespace
 
 void attention_pack_rows(Rows x, Index rows, Index head_dim, float* out) {
@@ -281,7 +229,8 @@ void attention_pack_rows(Rows x, Index rows, Index head_dim, float* out) {
 }
 
 void attention_pack_columns(Rows x, Index rows, Index head_dim, float* out) {
-  with_types(x.type, [&](auto unit, auto* tag) { pack_columns<decltype(unit), TEMPER_TYPE(tag)>(x, rows, head_dim, out); });
+  with_types(x.type,
+             [&](auto unit, auto* tag) { pack_columns<decltype(unit), TEMPER_TYPE(tag)>(x, rows, head_dim, kTile, out); });
 }
 
 void attention_tile(const AttentionTask& t, const AttentionPacked& packed, Index query_tile, float* scratch) {

@@ -20,6 +20,8 @@ void attention_pack_rows(Rows x, Index rows, Index head_dim, float* out);
 void attention_pack_columns(Rows x, Index rows, Index head_dim, float* out);
 void attention_tile(const AttentionTask& task, const AttentionPacked& packed, Index query_tile, float* scratch);
 void attention_backward(const AttentionGradTask& task);
+void lora_pack(Rows a, Rows b, Index in, Index out, Index rank, float* packed_a, float* packed_b);
+void lora_backward(const LoraTask& task, Index begin, Index end);
 void cross_entropy(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,
                    Index cols);
 void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale, Rows out,

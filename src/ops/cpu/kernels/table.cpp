@@ -23,6 +23,8 @@ const Kernels& TEMPER_JOIN(TEMPER_KERNEL_NS, _kernels)() {
       .attention_pack_columns = k::attention_pack_columns,
       .attention_tile = k::attention_tile,
       .attention_backward = k::attention_backward,
+      .lora_pack = k::lora_pack,
+      .lora_backward = k::lora_backward,
       .cross_entropy = k::cross_entropy,
       .merge_lora = k::merge_lora,
       .all_finite = k::all_finite,
