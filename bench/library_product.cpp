@@ -1,12 +1,22 @@
 #include "library_product.h"
 
-#include <cstring>
 #include <dnnl.hpp>
-#include <vector>
 
-namespace temper {
+namespace temper::bench {
+namespace {
 
 using Memory = dnnl::memory;
+
+Memory::data_type type_of(DType dtype) { return dtype == DType::BF16 ? Memory::data_type::bf16 : Memory::data_type::f32; }
+
+/// Bytes that are small values in either dtype: zeros and subnormal numbers may take another time.
+void fill(Memory& memory) {
+  auto* bytes = static_cast<unsigned char*>(memory.get_data_handle());
+  for (std::size_t i = 0; i < memory.get_desc().get_size(); ++i)
+    bytes[i] = static_cast<unsigned char>(i % 2 ? 0x3c : i * 37 >> 2);
+}
+
+}  // namespace
 
 struct LibraryProduct::Impl {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
@@ -15,11 +25,10 @@ struct LibraryProduct::Impl {
   Memory a, b, c;
 };
 
-LibraryProduct::LibraryProduct(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, bool transpose_b)
-    : impl_(new Impl), flops_(2.0 * static_cast<double>(m * n) * static_cast<double>(k)) {
-  const auto type = dtype == DType::BF16 ? Memory::data_type::bf16 : Memory::data_type::f32;
-  const Memory::desc a({m, k}, type, {k, 1}), b({k, n}, type, transpose_b ? Memory::dims{1, k} : Memory::dims{n, 1});
-  const Memory::desc c({m, n}, Memory::data_type::f32, {n, 1});
+LibraryProduct::LibraryProduct(const ProductShape& s) : impl_(new Impl) {
+  const Memory::desc a({s.m, s.k}, type_of(s.in), s.transpose_a ? Memory::dims{1, s.m} : Memory::dims{s.k, 1});
+  const Memory::desc b({s.k, s.n}, type_of(s.in), s.transpose_b ? Memory::dims{1, s.k} : Memory::dims{s.n, 1});
+  const Memory::desc c({s.m, s.n}, type_of(s.out), {s.n, 1});
 #if DNNL_VERSION_MAJOR >= 3
   impl_->primitive = dnnl::matmul({impl_->engine, a, b, c});
 #else
@@ -28,12 +37,8 @@ LibraryProduct::LibraryProduct(DType dtype, std::int64_t m, std::int64_t n, std:
   impl_->a = Memory(a, impl_->engine);
   impl_->b = Memory(b, impl_->engine);
   impl_->c = Memory(c, impl_->engine);
-  // Small values of either dtype: zeros and subnormal numbers may take another time.
-  for (Memory* memory : {&impl_->a, &impl_->b}) {
-    auto* bytes = static_cast<unsigned char*>(memory->get_data_handle());
-    for (std::size_t i = 0; i < memory->get_desc().get_size(); ++i)
-      bytes[i] = static_cast<unsigned char>(i % 2 ? 0x3c : i * 37 >> 2);
-  }
+  fill(impl_->a);
+  fill(impl_->b);
 }
 
 LibraryProduct::~LibraryProduct() = default;
@@ -45,4 +50,4 @@ void LibraryProduct::run() {
   impl_->stream.wait();
 }
 
-}  // namespace temper
+}  // namespace temper::bench

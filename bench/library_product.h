@@ -6,22 +6,28 @@
 
 #include "tensor/dtype.h"
 
-namespace temper {
+namespace temper::bench {
 
+/// A product: c [M, N] = op(a) · op(b), a and b of dtype `in`, c of dtype `out`.
+struct ProductShape {
+  std::int64_t m, n, k;
+  bool transpose_a = false, transpose_b = false;
+  DType in = DType::BF16, out = DType::BF16;
+  double flops() const { return 2.0 * static_cast<double>(m * n * k); }
+};
+
+/// On plain row-major operands of small values.
 class LibraryProduct {
  public:
-  /// [m, k] · [k, n] of random values, the right operand stored transposed if so asked; the result is f32.
-  LibraryProduct(DType dtype, std::int64_t m, std::int64_t n, std::int64_t k, bool transpose_b);
+  explicit LibraryProduct(const ProductShape& shape);
   ~LibraryProduct();
   LibraryProduct(LibraryProduct&&) noexcept;
 
   void run();
-  double flops() const { return flops_; }
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
-  double flops_;
 };
 
-}  // namespace temper
+}  // namespace temper::bench

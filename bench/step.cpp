@@ -83,19 +83,23 @@ class Roofline {
   }
   double flops() const {
     double sum = 0;
-    for (const Entry& entry : entries_) sum += entry.count * entry.product.flops();
+    for (const Entry& entry : entries_) sum += entry.count * entry.shape.flops();
     return sum;
   }
 
  private:
   struct Entry {
-    LibraryProduct product;
+    bench::ProductShape shape;
+    bench::LibraryProduct product;
     double count;
     double best = std::numeric_limits<double>::infinity();
   };
   void add(DType dtype, const Shape& weight, std::int64_t rows, double count) {
-    entries_.push_back({LibraryProduct(dtype, rows, weight[0], weight[1], true), count});
-    entries_.push_back({LibraryProduct(dtype, rows, weight[1], weight[0], false), count});
+    for (const bool forward : {true, false}) {
+      const bench::ProductShape shape{rows,      weight[forward ? 0 : 1], weight[forward ? 1 : 0], false, forward, dtype,
+                                      DType::F32};
+      entries_.push_back({shape, bench::LibraryProduct(shape), count});
+    }
   }
   std::vector<Entry> entries_;
 };

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <dnnl.hpp>
 #include <vector>
 
 #include "base/parallel.h"
@@ -15,10 +14,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-dnnl::memory::data_type onednn_type(DType dtype) {
-  return dtype == DType::BF16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
-}
 
 /// Keeps a value, and the loads behind it, from being optimised away.
 void keep(float value) { asm volatile("" : : "x"(value) : "memory"); }
@@ -57,27 +52,9 @@ double seconds_of(const std::function<void()>& body) {
   return *middle;
 }
 
-double onednn_seconds(const ProductShape& s) {
-  using Memory = dnnl::memory;
-  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  dnnl::stream stream(engine);
-  const auto type = onednn_type(s.in), result = onednn_type(s.out);
-  const Memory::desc a({s.m, s.k}, type, s.transpose_a ? Memory::dims{1, s.m} : Memory::dims{s.k, 1});
-  const Memory::desc b({s.k, s.n}, type, s.transpose_b ? Memory::dims{1, s.k} : Memory::dims{s.n, 1});
-  const Memory::desc c({s.m, s.n}, result, {s.n, 1});
-#if DNNL_VERSION_MAJOR >= 3
-  const dnnl::matmul::primitive_desc description(engine, a, b, c);
-#else
-  const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), engine);
-#endif
-  const dnnl::matmul primitive(description);
-  const Tensor x(s.in, {s.m, s.k}, true), w(s.in, {s.k, s.n}, true), y(s.out, {s.m, s.n}, true);
-  return seconds_of([&] {
-    primitive.execute(stream, {{DNNL_ARG_SRC, Memory(a, engine, x->data)},
-                               {DNNL_ARG_WEIGHTS, Memory(b, engine, w->data)},
-                               {DNNL_ARG_DST, Memory(c, engine, y->data)}});
-    stream.wait();
-  });
+double onednn_seconds(const ProductShape& shape) {
+  LibraryProduct product(shape);
+  return seconds_of([&] { product.run(); });
 }
 
 double stream_rate(Stream kind, double bytes) {

@@ -5,20 +5,12 @@
 #include <functional>
 #include <map>
 
-#include "tensor/dtype.h"
+#include "library_product.h"
 
 namespace temper::bench {
 
 /// Median seconds of a call, after one to warm up: at least 5 calls and a tenth of a second.
 double seconds_of(const std::function<void()>& body);
-
-/// A product: c [M, N] = op(a) · op(b), a and b of dtype `in`, c of dtype `out`.
-struct ProductShape {
-  std::int64_t m, n, k;
-  bool transpose_a = false, transpose_b = false;
-  DType in = DType::BF16, out = DType::BF16;
-  double flops() const { return 2.0 * static_cast<double>(m * n * k); }
-};
 
 /// Seconds that oneDNN's matmul takes for it, on plain row-major operands, with all threads.
 double onednn_seconds(const ProductShape& shape);
