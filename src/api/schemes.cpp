@@ -1,6 +1,7 @@
 // temper schemes: the table of schemes for people and programs.
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "quant/scheme.h"
@@ -67,7 +68,16 @@ Outcome schemes() {
                     {"wires", scheme.wires},
                     {"readers", readers}});
   }
-  outcome.text += "bits: per weight of the projections, in a model of Llama 3.1 8B's shape\n";
+  std::vector<std::string_view> others;
+  for (const quant::Codec* codec : quant::codecs())
+    if (codec->encodes() && !quant::scheme(codec->name()).mix &&  // q4_k is the mix q4_k_m
+        std::ranges::none_of(quant::schemes(), [&](const quant::Scheme& scheme) { return scheme.name == codec->name(); }))
+      others.push_back(codec->name());
+  outcome.text += fmt::format(
+      "bits: per weight of the projections, in a model of Llama 3.1 8B's shape\n"
+      "Other formats are schemes for the projections by their own names: {}; and integers in general, "
+      "int<2|3|4|5|6|8>-<sym|asym|symeps|symfull|mslk|ctsym|ctasym|tinygemm>[-g<32|64|128|256>][-bf16|-f16].\n",
+      fmt::join(others, ", "));
   outcome.json = json.dump();
   return outcome;
 }

@@ -44,7 +44,8 @@ struct Scheme {
 /// All schemes: formats by their own names (int4-sym-g32, nf4 …) and those of torchao's users (int4, int8-int4, fp8-fp8 …;
 /// their weights, no wire yet), and llama.cpp's file types (q4_0 … q6_k, q4_k_m …).
 const std::vector<Scheme>& schemes();
-/// Finds a scheme; q3_k, q4_k and q5_k are the medium mixes, as in llama.cpp, phone-deployment is int8-int4. Throws
+/// Finds a scheme; q3_k, q4_k and q5_k are the medium mixes, as in llama.cpp, phone-deployment is int8-int4, and the name of
+/// any format that encodes (find_codec) stands for projections in it. Throws
 /// BadRecipe listing the known names, with the nearest one suggested. "none" is no scheme: see callers.
 const Scheme& scheme(std::string_view name);
 

@@ -1,5 +1,7 @@
 // The table of schemes.
 #include <algorithm>
+#include <map>
+#include <mutex>
 
 #include "base/nearest.h"
 #include "quant/llama_mixes.h"
@@ -36,6 +38,16 @@ std::vector<Scheme> make_table() {
   return table;
 }
 
+/// Projections in the format of that name, where there is one that encodes; made once and never moved.
+const Scheme* codec_scheme(std::string_view name) {
+  const Codec* codec = find_codec(name);
+  if (!codec || !codec->encodes()) return nullptr;
+  static std::mutex mutex;
+  static std::map<std::string_view, Scheme> made;  // keys: the codecs' own names
+  const std::lock_guard lock(mutex);
+  return &made.try_emplace(codec->name(), Scheme{std::string(name), codec, nullptr, {}, nullptr}).first->second;
+}
+
 }  // namespace
 
 const Codec* Scheme::codec_for(const TensorPlace& place, bool importance) const {
@@ -65,6 +77,7 @@ const Scheme& scheme(std::string_view name) {
     if (name == alias) return scheme(known);
   for (const Scheme& candidate : all)
     if (candidate.name == name) return candidate;
+  if (const Scheme* own = codec_scheme(name)) return *own;
   std::string known;
   for (const Scheme& candidate : all) known += (known.empty() ? "" : ", ") + candidate.name;
   const auto nearest = std::ranges::min_element(all, {}, [&](const Scheme& s) { return edit_distance(name, s.name); });

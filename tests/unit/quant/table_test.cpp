@@ -124,6 +124,11 @@ TEST(Schemes, TensorsByRole) {
   EXPECT_EQ(phone.name, "int8-int4");
   EXPECT_EQ(phone.codec_for(Role::Linear), find_codec("int4-sym-g32-bf16"));
   EXPECT_EQ(phone.codec_for(Role::Embedding), find_codec("int8-sym-bf16"));
+  const Scheme& own = scheme("int5-asym-g64-bf16");  // no row of the table
+  EXPECT_EQ(own.name, "int5-asym-g64-bf16");
+  EXPECT_EQ(own.linear, find_codec("int5-asym-g64-bf16"));
+  EXPECT_EQ(own.codec_for(Role::Head), nullptr);
+  EXPECT_EQ(&scheme("int5-asym-g64-bf16"), &own);
   std::set<std::string> names;
   for (const Scheme& each : schemes()) EXPECT_TRUE(names.insert(each.name).second) << each.name;
   EXPECT_EQ(&scheme("q4_k"), &scheme("q4_k_m"));
