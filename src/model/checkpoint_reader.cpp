@@ -102,8 +102,9 @@ StoredTensor gguf_tensor(const files::GgufFile& gguf, const TensorInfo& info) {
   const quant::Codec* codec = quant::gguf_codec(lower(type.name));
   if (!codec || info.role == quant::Role::Norm)
     throw Unsupported(
-        "{}: tensor {} is {}, which temper does not decode (it knows the plain ones, Q4_0 … Q8_0, Q2_K … Q6_K, IQ4_NL, "
-        "IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4)",
+        "{}: tensor {} is {}, which temper does not decode (it knows F32, F16, BF16, Q4_0 … Q8_0, Q2_K … Q6_K, IQ1 … IQ4, "
+        "TQ1_0, "
+        "TQ2_0, MXFP4 and NVFP4)",
         gguf.origin(), info.gguf_name, type.name);
   out.encoded = {codec, info.shape[0], info.shape[1], tensor.data};
   return out;

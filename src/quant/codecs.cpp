@@ -16,6 +16,7 @@ std::vector<CodecPtr> make_table() {
   for (auto* make : {make_q4_0, make_q8_0, make_q4_1, make_q5_0, make_q5_1, make_q2_k, make_q3_k, make_q4_k, make_q5_k,
                      make_q6_k, make_iq4_nl, make_iq4_xs, make_tq1_0, make_tq2_0, make_gguf_mxfp4, make_gguf_nvfp4})
     table.push_back(make());
+  for (CodecPtr& codec : make_grid_formats()) table.push_back(std::move(codec));
   for (const char* name : {"int2-sym-g32", "int3-sym-g32", "int5-sym-g32", "int6-sym-g32", "int4-asym-g32", "int4-asym-g128",
                            "int4-sym-g32-bf16", "int4-sym-g128-bf16", "int8-sym-bf16", "int8-sym-g32-bf16", "int8-symeps",
                            "int8-symeps-bf16", "int4-tinygemm-g128-bf16", "int4-mslk-g128-bf16", "int4-ctsym-g128-bf16",

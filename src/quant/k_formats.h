@@ -133,6 +133,21 @@ inline void get_six_bits(const u8* bytes, KParams<8>& params) {
   }
 }
 
+/// What q4_k and q5_k blocks start with.
+template <typename Block>
+void put_head(const KParams<8>& params, Block& block) {
+  block.d = half_bits(params.d);
+  block.dmin = half_bits(params.dmin);
+  put_six_bits(params, block.scales);
+}
+
+template <typename Block>
+void get_head(const Block& block, KParams<8>& params) {
+  params.d = from_half(block.d);
+  params.dmin = from_half(block.dmin);
+  get_six_bits(block.scales, params);
+}
+
 inline void put_nibbles(const u8* codes, u8* qs) {
   for (int pair = 0; pair < 4; ++pair)
     for (int l = 0; l < 32; ++l)
@@ -175,15 +190,11 @@ struct Q4K : AffineFormat<8, 4> {
   }
   static Params finish(const SubFits<8>& subs, bool weighted) { return store_affine(subs, 63, weighted); }
   static void put(const Params& params, const u8* codes, Block& block) {
-    block.d = half_bits(params.d);
-    block.dmin = half_bits(params.dmin);
-    put_six_bits(params, block.scales);
+    put_head(params, block);
     put_nibbles(codes, block.qs);
   }
   static void get(const Block& block, Params& params, u8* codes) {
-    params.d = from_half(block.d);
-    params.dmin = from_half(block.dmin);
-    get_six_bits(block.scales, params);
+    get_head(block, params);
     get_nibbles(block.qs, codes);
   }
 };
@@ -203,9 +214,7 @@ struct Q5K : AffineFormat<8, 5> {
   }
   static Params finish(const SubFits<8>& subs, bool weighted) { return store_affine(subs, 63, weighted); }
   static void put(const Params& params, const u8* codes, Block& block) {
-    block.d = half_bits(params.d);
-    block.dmin = half_bits(params.dmin);
-    put_six_bits(params, block.scales);
+    put_head(params, block);
     put_nibbles(codes, block.qs);
     for (int l = 0; l < 32; ++l) {
       u32 high = 0;
@@ -214,9 +223,7 @@ struct Q5K : AffineFormat<8, 5> {
     }
   }
   static void get(const Block& block, Params& params, u8* codes) {
-    params.d = from_half(block.d);
-    params.dmin = from_half(block.dmin);
-    get_six_bits(block.scales, params);
+    get_head(block, params);
     get_nibbles(block.qs, codes);
     for (int s = 0; s < 8; ++s)
       for (int l = 0; l < 32; ++l) codes[s * 32 + l] = static_cast<u8>(codes[s * 32 + l] | (block.qh[l] >> s & 1) << 4);

@@ -219,7 +219,7 @@ V fit_by_descent(const V* x, int half, V* codes) {
   }
   const auto nothing = magnitude(largest) < splat<V>(kNothing);
   for (int i = 0; i < kElements; ++i) codes[i] = nothing ? zero : codes[i] + static_cast<float>(half);
-  return (sum_l2 > zero) & (magnitude(largest) >= splat<V>(kNothing)) ? sum_xl / sum_l2 : zero;
+  return ((sum_l2 > zero) & (magnitude(largest) >= splat<V>(kNothing))) ? sum_xl / sum_l2 : zero;
 }
 
 // ---- Groups whose codes index a table: x' = scale * kValues[code] ----

@@ -35,5 +35,15 @@ INSTANTIATE_TEST_SUITE_P(Types, GgmlEncode,
                                            "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "nvfp4"),
                          [](const auto& param_info) { return std::string(param_info.param); });
 
+TEST(GgmlGrids, DecodeAsGgmlDoes) {
+  const auto arrays = read_arrays("ggml_iq.bin");
+  for (const std::string name : {"iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq1_s", "iq1_m"}) {
+    const Codec& codec = *find_codec(name);
+    const Array &q = arrays.at(name + ".q"), &dq = arrays.at(name + ".dq");
+    ASSERT_EQ(codec.row_bytes(256), static_cast<std::size_t>(q.row_size())) << name;
+    expect_same_floats(decode_reference(codec, q.bytes, q.rows, 256), dq.floats(), 256, name);
+  }
+}
+
 }  // namespace
 }  // namespace temper::quant

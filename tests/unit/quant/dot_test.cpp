@@ -118,7 +118,7 @@ std::vector<const Codec*> formats() {
   std::vector<const Codec*> found = codecs();
   std::erase_if(found, [](const Codec* codec) {
     const auto* scaled = dynamic_cast<const ScaledCodec*>(codec);
-    return scaled && !scaled->has_own_kernels();
+    return !codec->encodes() || (scaled && !scaled->has_own_kernels());
   });
   for (const char* name : {"int3-asym-g32-bf16", "nvfp4", "nf4-dq"}) found.push_back(find_codec(name));
   return found;
