@@ -108,13 +108,13 @@ def ggml_arrays(x):
         source = x if name in ("q4_0", "q8_0") else x[:5]
         q = np.zeros((source.shape[0], COLS // elements * size), np.uint8)
         lib.ggml_quantize_chunk(type_id, source.ctypes.data, q.ctypes.data, 0, source.shape[0], COLS, None)
-        out[name + ".q"], out[name + ".dq"] = q, decoded(q)
-        noise = g.integers(0, 256, (12, COLS // elements, size), dtype=np.uint8)
+        out[name + ".q"], out[name + ".dq"] = q, decoded(q[:12])
+        noise = g.integers(0, 256, (4, COLS // elements, size), dtype=np.uint8)
         for at in HALVES[name]:
             half = noise[:, :, at:at + 2].copy().view(np.uint16)
             half[(half & 0x7C00) == 0x7C00] &= 0x83FF
             noise[:, :, at:at + 2] = half.view(np.uint8)
-        noise = np.ascontiguousarray(noise.reshape(12, -1))
+        noise = np.ascontiguousarray(noise.reshape(4, -1))
         out[name + ".noise.q"], out[name + ".noise.dq"] = noise, decoded(noise)
     return out
 

@@ -17,7 +17,7 @@ TEST(Ggml, EncodesAsGgmlDoes) {
     const Codec& codec = *find_codec(name);
     const Array& expected = arrays.at(name + ".q");
     expect_same_bytes(encode_reference(codec, x, cols), expected.bytes, expected.row_size(), name);
-    expect_fast_paths(codec, x, cols, expected.bytes, arrays.at(name + ".dq").floats());
+    expect_fast_paths(codec, x, cols, expected.bytes, {});
   }
 }
 
@@ -32,11 +32,12 @@ TEST_P(GgmlDecode, DecodesAsGgmlDoes) {
     const Array& dq = arrays.at(key + ".dq");
     const std::int64_t cols = dq.row_size() / 4;
     ASSERT_EQ(codec.row_bytes(cols), static_cast<std::size_t>(q.row_size()));
-    expect_same_floats(decode_reference(codec, q.bytes, q.rows, cols), dq.floats(), cols, key);
+    const auto encoded = std::span(q.bytes).first(static_cast<std::size_t>(dq.rows * q.row_size()));
+    expect_same_floats(decode_reference(codec, encoded, dq.rows, cols), dq.floats(), cols, key);
     for (const Isa isa : available_isas()) {
       set_row_kernels(isa);
       std::vector<float> out(dq.bytes.size() / 4);
-      codec.decode_rows(q.bytes, TensorView(out.data(), DType::F32, {q.rows, cols}));
+      codec.decode_rows(encoded, TensorView(out.data(), DType::F32, {dq.rows, cols}));
       expect_same_floats(out, dq.floats(), cols, fmt::format("{} on {}", key, isa_name(isa)));
     }
     set_row_kernels(active_isa());
