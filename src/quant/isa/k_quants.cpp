@@ -25,6 +25,17 @@ struct Affines {
   }
 };
 
+/// Bits n and up of each byte, whose upper bits are the neighbour's: for use under a mask that leaves 8 - n bits at most.
+inline Bytes down(Bytes bytes, int n) {
+  using Words = u16 __attribute__((vector_size(16)));
+  return reinterpret_cast<Bytes>(reinterpret_cast<Words>(bytes) >> n);
+}
+/// Bit n of each byte, moved to bit 4.
+inline Bytes fifth(Bytes bytes, int n) {
+  using Words = u16 __attribute__((vector_size(16)));
+  return (n < 4 ? reinterpret_cast<Bytes>(reinterpret_cast<Words>(bytes) << (4 - n)) : down(bytes, n - 4)) & 16;
+}
+
 template <typename T>
 void decode_q4_k(const u8* block, i64 cols, i64, T* values) {
   for (i64 i = 0; i < cols; i += kSuper, block += 144) {
@@ -44,19 +55,17 @@ void decode_q5_k(const u8* block, i64 cols, i64, T* values) {
   for (i64 i = 0; i < cols; i += kSuper, block += 176) {
     const Affines affine(block);
     for (int half = 0; half < 32; half += 16) {
-      Bytes high = load<Bytes>(block + 16 + half);  // the next sub-blocks' fifth bits are its lowest two
-      for (int s = 0; s < 8; s += 2, high >>= 2) {
+      const Bytes high = load<Bytes>(block + 16 + half);
+      for (int s = 0; s < 8; s += 2) {
         const Bytes packed = load<Bytes>(block + 48 + s * 16 + half);
         T* out = values + i + s * 32 + half;
-        decode_affine((packed & 15) | (high & 1) << 4, affine.scale[s], affine.bias[s], out);
-        decode_affine(packed >> 4 | (high & 2) << 3, affine.scale[s + 1], affine.bias[s + 1], out + 32);
+        decode_affine((packed & 15) | fifth(high, s), affine.scale[s], affine.bias[s], out);
+        decode_affine(packed >> 4 | fifth(high, s + 1), affine.scale[s + 1], affine.bias[s + 1], out + 32);
       }
     }
   }
 }
 
-/// Codes 0 … 3 of 16 elements of the sub-blocks s and s + 1, s even, and of the two 32 elements further on, and so on: each
-/// byte holds four.
 template <typename T>
 void decode_q2_k(const u8* block, i64 cols, i64, T* values) {
   for (i64 i = 0; i < cols; i += kSuper, block += 84) {
@@ -68,7 +77,7 @@ void decode_q2_k(const u8* block, i64 cols, i64, T* values) {
     }
     for (int s = 0; s < 16; ++s) {
       const Bytes packed = load<Bytes>(block + 16 + s / 8 * 32 + s % 2 * 16);
-      decode_affine(packed >> s % 8 / 2 * 2 & 3, scale[s], bias[s], values + i + s * 16);
+      decode_affine(down(packed, s % 8 / 2 * 2) & 3, scale[s], bias[s], values + i + s * 16);
     }
   }
 }
@@ -77,11 +86,25 @@ template <typename T>
 void decode_q3_k(const u8* block, i64 cols, i64, T* values) {
   for (i64 i = 0; i < cols; i += kSuper, block += 110) {
     const float d = from_half(load<u16>(block + 108));
-    for (int s = 0; s < 16; ++s) {
-      const int low = block[96 + s % 8] >> s / 8 * 4 & 15, high = block[104 + s % 4] >> s / 4 * 2 & 3;
-      const float scale = d * static_cast<float>((low | high << 4) - 32);
-      const Bytes packed = load<Bytes>(block + 32 + s / 8 * 32 + s % 2 * 16), third = load<Bytes>(block + s % 2 * 16);
-      decode_affine(((packed >> s % 8 / 2 * 2 & 3) | (third >> s / 2 & 1) << 2) - 4, scale, -0.0f, values + i + s * 16);
+    // Four sub-blocks at a time, a byte each.
+    const u32 a = load<u32>(block + 96), b = load<u32>(block + 100), high = load<u32>(block + 104);
+    const u32 packed_scales[4] = {
+        (a & 0x0f0f0f0fu) | (high << 4 & 0x30303030u), (b & 0x0f0f0f0fu) | (high << 2 & 0x30303030u),
+        (a >> 4 & 0x0f0f0f0fu) | (high & 0x30303030u), (b >> 4 & 0x0f0f0f0fu) | (high >> 2 & 0x30303030u)};
+    u8 codes[16];
+    __builtin_memcpy(codes, packed_scales, sizeof(codes));
+    float scale[16];
+    for (int s = 0; s < 16; ++s) scale[s] = d * static_cast<float>(codes[s] - 32);
+    for (int half = 0; half < 32; half += 16) {
+      const Bytes third = load<Bytes>(block + half);
+      for (int part = 0; part < 2; ++part) {
+        const Bytes packed = load<Bytes>(block + 32 + part * 32 + half);
+        for (int n = 0; n < 4; ++n) {
+          const int s = part * 8 + n * 2 + half / 16;
+          const Bytes code = (down(packed, 2 * n) & 3) | (fifth(third, part * 4 + n) >> 2);
+          decode_affine(code - 4, scale[s], -0.0f, values + i + s * 16);
+        }
+      }
     }
   }
 }
