@@ -372,10 +372,15 @@ struct Int8Row {
   }
 };
 
+/// Weights come from memory, once a token: they are asked for this long before their turn, and not to be kept.
+constexpr i64 kBytesAhead = 4096;
+
 template <typename Row, typename O, int kM>
 TEMPER_INLINE void dot_rows_of(const DotTask& t, i64 first, i64 n) {
   Sums<O, kM> sums(static_cast<const typename O::Element*>(t.x) + first * t.x_stride, t.x_stride);
-  Row::row(t.weights + n * t.row_bytes, t.cols, sums);
+  const u8* row = t.weights + n * t.row_bytes;
+  for (i64 at = 0; at < t.row_bytes; at += 64) _mm_prefetch(row + kBytesAhead + at, _MM_HINT_NTA);
+  Row::row(row, t.cols, sums);
   for (int m = 0; m < kM; ++m) t.sums[(first + m) * t.sums_stride + n] = sums.total(m);
 }
 

@@ -23,22 +23,33 @@ TEMPER_INLINE void sums_of(const T* const (&a)[kRows], const T* const (&b)[kCols
     for (int n = 0; n < kCols; ++n) sums[m][n] = sum(total[m][n]);
 }
 
+/// Rows of b that a lone row of a meets at once.
+template <typename T>
+constexpr int kLoneCols = 4;
+
 #if defined(__AVX512BF16__)
-/// The same in pairs of bf16. A lone row of a takes two sums for each row of b, in turn.
+template <>
+constexpr int kLoneCols<Bf16> = 1;
+
+/// A lone row's weights come from memory, once a token: they are asked for this long before their turn, and not to be kept.
+constexpr std::size_t kBytesAhead = 4096;
+
+/// The same in pairs of bf16. A lone row of a meets one row of b at a time, in memory's order, with four sums in turn.
 template <int kRows, int kCols>
 TEMPER_INLINE void sums_of(const Bf16* const (&a)[kRows], const Bf16* const (&b)[kCols], Index k,
                            float (&sums)[kRows][kCols]) {
   constexpr Index kStep = 32;
-  constexpr int kTurns = kRows == 1 ? 2 : 1;
+  constexpr int kTurns = kRows == 1 ? 4 : 1;
   __m512 total[kRows][kCols][kTurns];
   for (auto& row : total)
     for (auto& turns : row)
       for (__m512& part : turns) part = _mm512_setzero_ps();
-  const auto add = [&](int turn, auto&& get) __attribute__((always_inline)) {
+  const auto add = [&](int turn, Index at, auto&& get) __attribute__((always_inline)) {
     __m512i left[kRows];
     for (int m = 0; m < kRows; ++m) left[m] = get(a[m]);
     for (int n = 0; n < kCols; ++n) {
       const __m512i right = get(b[n]);
+      if constexpr (kRows == 1) _mm_prefetch(reinterpret_cast<const char*>(b[n] + at) + kBytesAhead, _MM_HINT_NTA);
       for (int m = 0; m < kRows; ++m)
         total[m][n][turn] = _mm512_dpbf16_ps(total[m][n][turn], (__m512bh)left[m], (__m512bh)right);
     }
@@ -47,17 +58,19 @@ TEMPER_INLINE void sums_of(const Bf16* const (&a)[kRows], const Bf16* const (&b)
   for (; i + kStep * kTurns <= k; i += kStep * kTurns)
     for (int turn = 0; turn < kTurns; ++turn)
       add(
-          turn, [&](const Bf16* p) __attribute__((always_inline)) { return _mm512_loadu_si512(p + i + turn * kStep); });
+          turn, i + turn * kStep, [&](const Bf16* p) __attribute__((always_inline)) {
+            return _mm512_loadu_si512(p + i + turn * kStep);
+          });
   for (; i < k; i += kStep) {
     const __mmask32 rest = i + kStep <= k ? ~__mmask32{0} : (__mmask32{1} << (k - i)) - 1;
     add(
-        0, [&](const Bf16* p) __attribute__((always_inline)) { return _mm512_maskz_loadu_epi16(rest, p + i); });
+        0, i, [&](const Bf16* p) __attribute__((always_inline)) { return _mm512_maskz_loadu_epi16(rest, p + i); });
   }
   for (int m = 0; m < kRows; ++m)
     for (int n = 0; n < kCols; ++n) {
       Vec all;
       all.part[0] = (NativeF)total[m][n][0];
-      if constexpr (kTurns == 2) all.part[0] += (NativeF)total[m][n][1];
+      for (int turn = 1; turn < kTurns; ++turn) all.part[0] += (NativeF)total[m][n][turn];
       sums[m][n] = sum(all);
     }
 }
@@ -81,11 +94,11 @@ TEMPER_INLINE void block(const Rows& a, const Rows& b, const Rows& c, Index row,
   });
 }
 
-template <typename T, int kRows>
+template <typename T, int kRows, int kCols>
 void product(const Rows& a, const Rows& b, const Rows& c, Index row, Index k, float alpha, bool accumulate, Index begin,
              Index end) {
   Index n = begin;
-  for (; n + 4 <= end; n += 4) block<T, kRows, 4>(a, b, c, row, n, k, alpha, accumulate);
+  for (; n + kCols <= end; n += kCols) block<T, kRows, kCols>(a, b, c, row, n, k, alpha, accumulate);
   for (; n < end; ++n) block<T, kRows, 1>(a, b, c, row, n, k, alpha, accumulate);
 }
 
@@ -95,8 +108,8 @@ void few_rows_product(Rows a, Rows b, Rows c, Index m, Index k, float alpha, boo
   with_activation(a.type, [&](auto* tag) {
     using T = TEMPER_TYPE(tag);
     Index row = 0;
-    for (; row + 4 <= m; row += 4) product<T, 4>(a, b, c, row, k, alpha, accumulate, begin, end);
-    for (; row < m; ++row) product<T, 1>(a, b, c, row, k, alpha, accumulate, begin, end);
+    for (; row + 4 <= m; row += 4) product<T, 4, 4>(a, b, c, row, k, alpha, accumulate, begin, end);
+    for (; row < m; ++row) product<T, 1, kLoneCols<T>>(a, b, c, row, k, alpha, accumulate, begin, end);
   });
 }
 
