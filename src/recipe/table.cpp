@@ -318,7 +318,8 @@ std::vector<Option> eval_options() {
        .help = "Of the resampling",
        .range = kSeed},
       {"export.to", "--to", field<&Recipe::exporting, &ExportOptions::to>(), kExport,
-       "gguf:q4_0, gguf:q8_0, gguf:bf16, gguf:f16, hf (merged 16-bit folder) or adapter (peft layout)"},
+       "gguf:q4_0, gguf:q4_k_m and other schemes of llama.cpp, gguf:bf16, gguf:f16, hf (merged 16-bit folder) or adapter "
+       "(peft layout)"},
   };
 }
 
