@@ -6,8 +6,8 @@
 //                                                               bytes of qs: elements j and j + 8
 //
 // kFp4 holds the values of E2M1 doubled. mxfp4: e = floor(log2 max |x|) + 125, as C's log2f and a conversion to 8 bits give
-// it, or 0. nvfp4: d = max |x| / 6 in E4M3 without sign, rounded at the next bit; from 256 on it is 448. Codes: the first of the
-// nearest values. A tensor-wide scale, which nvfp4 has elsewhere, is no part of a block. Equal to ggml byte for byte.
+// it, or 0. nvfp4: d = max |x| / 6 in E4M3 without sign, rounded at the next bit; from 256 on it is 448. Codes: the first of
+// the nearest values. A tensor-wide scale, which nvfp4 has elsewhere, is no part of a block. Equal to ggml byte for byte.
 #include <algorithm>
 #include <bit>
 #include <cmath>

@@ -115,8 +115,7 @@ void attention(const ExecContext& ctx, const Kernels& kernels, const TensorView&
   std::int64_t* first_task = ctx.workspace->allocate(DType::I64, Shape{count + 1}).as<std::int64_t>();
   first_task[0] = 0;
   for (std::size_t s = 0; s < spans.size(); ++s)
-    first_task[s + 1] =
-        first_task[s] + (packed.tiled(spans[s]) ? row_tiles(spans[s].query_end - spans[s].query_begin) : 1);
+    first_task[s + 1] = first_task[s] + (packed.tiled(spans[s]) ? row_tiles(spans[s].query_end - spans[s].query_begin) : 1);
   const Index tasks = first_task[count] * shape.heads, scratch_size = attention_scratch_size(d);
   float* scratch = ctx.workspace->allocate(DType::F32, Shape{std::max(task_workers(tasks), 1), scratch_size}).as<float>();
   run_tasks(tasks, [&](Index i, int worker) {
