@@ -25,8 +25,8 @@ void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const Ten
   if (!lora) return;
   const ProfileSection section("low-rank");
   const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
-  ops::matmul(c.ctx, x, lora->operand_a, low, {.transpose_b = true});
-  ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true, .alpha = c.lora_scale});
+  ops::matmul(c.ctx, x, lora->operand_a, low, {.transpose_b = true, .alpha = c.lora_scale});
+  ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true});
   if (through_f32) ops::convert(c.ctx, sum, y);
 }
 

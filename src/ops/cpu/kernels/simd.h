@@ -81,9 +81,10 @@ TEMPER_INLINE Vec multiply_add(const Vec& a, const Vec& b, const Vec& c) {
 
 // ---- Loads and stores ---------------------------------------------------------------------------------------------------
 
+/// Part by part: as one object it would go through memory where it is wider than a register.
 TEMPER_INLINE Vec load(const float* p) {
   Vec r;
-  __builtin_memcpy(&r, p, sizeof(r));
+  for (int i = 0; i < kParts; ++i) __builtin_memcpy(&r.part[i], p + i * kNative, sizeof(NativeF));
   return r;
 }
 
@@ -122,7 +123,9 @@ TEMPER_INLINE Vec load(const F16* p) {
   return r;
 }
 
-TEMPER_INLINE void store(float* p, const Vec& x) { __builtin_memcpy(p, &x, sizeof(x)); }
+TEMPER_INLINE void store(float* p, const Vec& x) {
+  for (int i = 0; i < kParts; ++i) __builtin_memcpy(p + i * kNative, &x.part[i], sizeof(NativeF));
+}
 
 /// Nearest even; NaN stays a quiet NaN.
 TEMPER_INLINE void store(Bf16* p, const Vec& x) {
