@@ -39,7 +39,7 @@ TEST(Activations, EqualTheDefinition) {
   for (const float magnitude : {1.0f, 1e-3f, 300.0f, 0.0f}) {
     std::vector<float> x(kCols);
     for (float& v : x) v = to_float(to_bf16((rng.uniform() - 0.5f) * magnitude));
-    x[40] = -x[41];             // two of one magnitude
+    x[40] = -x[41];                                // two of one magnitude
     x[300] = to_float(to_bf16(2.0f * magnitude));  // one that stands out
     for (const ActivationGrid grid : {ActivationGrid::Blocks32, ActivationGrid::Super256}) {
       const std::vector<float> expected = grid == ActivationGrid::Blocks32 ? blocks_of_32(x) : superblocks(x);
