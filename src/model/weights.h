@@ -72,7 +72,7 @@ class EncodedWeights : public WeightSource {
   EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged);
 
   /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare
-  /// with the encoding before; `names[i]` says which tensor saturates most, if asked for by the caller through `per_tensor`.
+  /// with the encoding before; `per_tensor`, if given, gets those of each tensor by its index in the table.
   quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters,
                           std::vector<quant::CodeStats>* per_tensor = nullptr);
 

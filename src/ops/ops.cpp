@@ -126,6 +126,7 @@ void check_attention(const Checker& check, const TensorView& q, const TensorView
   check.require(k.cols() == shape.kv_heads * shape.head_dim, "k [Tk, kv_heads·head_dim]");
   check.same_shape(k, v);
   check.require(shape.window >= 0, "a window of 0 or more");
+  check.require(shape.scale > 0, "a scale above 0");  // what is hidden gets a score of -inf before it is scaled
   std::int64_t end = 0;
   for (const AttentionSpan& s : spans) {
     const bool inside = s.query_begin >= end && s.query_end >= s.query_begin && s.query_end <= q.rows() &&

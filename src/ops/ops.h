@@ -114,7 +114,7 @@ struct AttentionSpan {
 
 struct AttentionShape {
   std::int64_t heads, kv_heads, head_dim;
-  float scale;              ///< Multiplies q·k; usually 1/sqrt(head_dim).
+  float scale;              ///< Multiplies q·k; above 0, usually 1/sqrt(head_dim).
   std::int64_t window = 0;  ///< > 0: a query sees at most this many keys, its own included.
 };
 

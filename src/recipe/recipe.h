@@ -105,7 +105,7 @@ struct EvalOptions {
 };
 
 struct ExportOptions {
-  std::string to;  ///< gguf:q4_0, gguf:q8_0, gguf:bf16, gguf:f16, hf or adapter.
+  std::string to;  ///< gguf:SCHEME (a file type of llama.cpp), gguf:bf16, gguf:f16, hf or adapter.
 };
 
 struct GenerateOptions {

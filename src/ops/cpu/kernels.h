@@ -113,7 +113,8 @@ struct Kernels {
   /// grad_a += (scale · dy · B)ᵀ · x and grad_b += (x · Aᵀ)ᵀ · dy over rows [begin, end).
   void (*lora_backward)(const LoraTask& task, Index begin, Index end);
 
-  /// nll of rows of f32 logits; with dlogits.data, = (softmax - onehot) · grad_scale.
+  /// nll of rows of f32 logits; with dlogits.data, = (softmax - onehot) · grad_scale. A row of dlogits may begin where its
+  /// logits do, whatever its type.
   void (*cross_entropy)(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,
                         Index cols);
 
