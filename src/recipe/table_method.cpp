@@ -1,0 +1,54 @@
+// Options of adapters and number formats.
+#include "recipe/table.h"
+
+namespace temper::recipe {
+
+std::vector<Option> method_options() {
+  return {
+      {.key = "lora.r",
+       .flag = "--lora-r",
+       .field = field<&Recipe::lora, &L::r>(),
+       .verbs = kTrain,
+       .help = "Rank of the adapters",
+       .range = {.min = 1, .max = 4096}},
+      {.key = "lora.alpha",
+       .flag = "--lora-alpha",
+       .field = field<&Recipe::lora, &L::alpha>(),
+       .verbs = kTrain,
+       .help = "Adapters are scaled by alpha / r",
+       .range = {.min = 0, .max = 1e6, .open_min = true}},
+      {.key = "lora.target_modules",
+       .flag = "--lora-target-modules",
+       .field = field<&Recipe::lora, &L::target_modules>(),
+       .verbs = kTrain,
+       .help = "Linears that get an adapter",
+       .choices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
+      {"lora.rslora", "--rslora", field<&Recipe::lora, &L::rslora>(), kTrain, "Scale adapters by alpha / sqrt(r)"},
+      {.key = "lora.dropout",
+       .flag = "--lora-dropout",
+       .field = field<&Recipe::lora, &L::dropout>(),
+       .verbs = kTrain,
+       .help = "Dropout on the adapters' input; only without a scheme",
+       .range = {.min = 0, .max = 1, .open_max = true}},
+      {"quant.scheme", "--scheme", field<&Recipe::quant, &Q::scheme>(), kTrain | kQuantize | kEval,
+       "Scheme: none, int4-sym-g32, int8-int4, nf4, nvfp4, q4_0, q4_k_m, … (`temper schemes` lists them all). With train: "
+       "quantization-aware; with quantize and eval: post-training"},
+      {.key = "quant.start_step",
+       .flag = "--qat-start-step",
+       .field = field<&Recipe::quant, &Q::start_step>(),
+       .verbs = kTrain,
+       .help = "Step at which quantization-aware training begins",
+       .unit = "steps",
+       .range = kCount},
+      {.key = "quant.merge_dtype",
+       .flag = "--merge-dtype",
+       .field = field<&Recipe::quant, &Q::merge_dtype>(),
+       .verbs = kTrain | kDemo,
+       .help = "Merged weights are rounded to this before the number format: checkpoint (what the merged 16-bit export "
+               "holds, so that "
+               "other tools arrive at the same codes) or f32 (loses less; the codes are those of this run's own export)",
+       .choices = {"checkpoint", "f32"}},
+  };
+}
+
+}  // namespace temper::recipe
