@@ -16,9 +16,9 @@ constexpr std::size_t kLengthBytes = 8;
 constexpr std::size_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
 constexpr JsonLimits kHeaderLimits{.max_bytes = kMaxHeaderBytes, .max_depth = 4};
 
-/// Dtypes of the format that temper does not compute with: to be told from misspelt ones.
-constexpr std::string_view kForeignDtypes[] = {"F4",          "F6_E2M3",     "F6_E3M2", "F8_E5M2", "F8_E4M3", "F8_E8M0",
-                                               "F8_E4M3FNUZ", "F8_E5M2FNUZ", "U16",     "U32",     "U64",     "C64"};
+/// Dtypes of the format that temper does not know what to do with: to be told from misspelt ones.
+constexpr std::string_view kForeignDtypes[] = {"F4",  "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+                                               "U16", "U32",     "U64",     "C64"};
 
 DType parse_dtype(const Json& entry, const std::string& where) {
   const std::string& name = require_string(entry, "dtype", where);

@@ -36,7 +36,7 @@ class SafetensorsFile {
  public:
   /// Maps and checks the whole header before anything is believed: lengths against the file, shapes against byte counts,
   /// ranges without overlap or hole. Throws BadFile; Unsupported, naming the tensor, for a dtype of the format that temper
-  /// does not compute with (8-bit floats and smaller, unsigned integers above 8 bits, complex).
+  /// has no use for (floats below 8 bits, unsigned integers above 8 bits, complex).
   explicit SafetensorsFile(const std::filesystem::path& path);
   /// The same over bytes that outlive the result.
   static SafetensorsFile parse(std::span<const std::byte> bytes, std::string origin);
@@ -71,8 +71,8 @@ class ShardedSafetensors {
     return tensors_;
   }  ///< Shard by shard, in the order of their bytes.
   const SafetensorsTensor* find(std::string_view name) const;
-  const SafetensorsTensor& at(std::string_view name) const;  ///< Throws BadFile if there is none.
-  const SafetensorsMetadata& metadata() const;               ///< Of the first shard.
+  const SafetensorsTensor& at(std::string_view name) const;          ///< Throws BadFile if there is none.
+  const SafetensorsMetadata& metadata() const { return metadata_; }  ///< Of all shards; the first that has a key wins.
   const std::string& origin() const { return origin_; }
 
  private:
@@ -83,6 +83,7 @@ class ShardedSafetensors {
   std::vector<SafetensorsFile> shards_;
   std::vector<SafetensorsTensor> tensors_;
   std::unordered_map<std::string_view, std::size_t> index_;
+  SafetensorsMetadata metadata_;
 };
 
 /// What a writer is told of a tensor before its bytes come.

@@ -59,8 +59,10 @@ void ShardedSafetensors::read_index(const std::filesystem::path& folder, const s
 }
 
 void ShardedSafetensors::collect() {
-  for (const SafetensorsFile& shard : shards_)
+  for (const SafetensorsFile& shard : shards_) {
     tensors_.insert(tensors_.end(), shard.tensors().begin(), shard.tensors().end());
+    metadata_.insert(shard.metadata().begin(), shard.metadata().end());
+  }
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     if (!index_.emplace(tensors_[i].name, i).second) {
       throw BadFile("{}: tensor \"{}\" stands in two shards", origin_, tensors_[i].name);
@@ -76,11 +78,6 @@ const SafetensorsTensor* ShardedSafetensors::find(std::string_view name) const {
 const SafetensorsTensor& ShardedSafetensors::at(std::string_view name) const {
   if (const SafetensorsTensor* tensor = find(name)) return *tensor;
   throw BadFile("{}: tensor \"{}\" is missing ({} others are there)", origin_, name, tensors_.size());
-}
-
-const SafetensorsMetadata& ShardedSafetensors::metadata() const {
-  static const SafetensorsMetadata empty;
-  return shards_.empty() ? empty : shards_.front().metadata();
 }
 
 ShardedSafetensorsWriter::ShardedSafetensorsWriter(const std::filesystem::path& folder,

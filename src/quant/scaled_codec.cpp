@@ -62,6 +62,9 @@ int integer_of(const ScaledFormat& format, unsigned raw) {
   return format.bits() == 8 ? static_cast<std::int8_t>(raw) : static_cast<int>(raw) - (1 << (format.bits() - 1));
 }
 
+/// What is added to an integer where it lies among the codes.
+int code_offset(const ScaledFormat& format) { return format.integer() && format.bits() < 8 ? 1 << (format.bits() - 1) : 0; }
+
 float decoded(const ScaledFormat& format, unsigned raw, const Decoding& d) {
   if (format.integer()) {
     const float product = static_cast<float>(integer_of(format, raw) - d.zero) * d.scale;
@@ -220,6 +223,57 @@ ScaledCodec::Stored ScaledCodec::stored(std::span<const std::byte> encoded, std:
   return stored;
 }
 
+ScaledCodec::Parts ScaledCodec::take_apart(std::span<const std::byte> encoded, std::int64_t rows, std::int64_t cols) const {
+  const std::int64_t n = group_of(cols), groups = groups_of(cols);
+  const std::size_t bytes = row_bytes(cols), header = format_.header_bytes(groups), scale = format_.scale_bytes(),
+                    zero = format_.zero_bytes();
+  check_size(*this, "bytes of a matrix", static_cast<std::size_t>(rows) * bytes, encoded.size());
+  const auto all_groups = static_cast<std::size_t>(rows * groups);
+  Parts parts{std::vector<std::byte>(static_cast<std::size_t>(rows) * header), std::vector<std::byte>(all_groups * scale),
+              std::vector<std::byte>(all_groups * zero), std::vector<std::uint8_t>(static_cast<std::size_t>(rows * cols))};
+  const int offset = code_offset(format_);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::byte* row = encoded.data() + static_cast<std::size_t>(r) * bytes;
+    std::copy_n(row, header, parts.headers.data() + static_cast<std::size_t>(r) * header);
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const std::byte* codes = row + codes_at(g, cols);
+      const auto at = static_cast<std::size_t>(r * groups + g);
+      std::copy_n(codes - zero - scale, scale, parts.scales.data() + at * scale);
+      std::copy_n(codes - zero, zero, parts.zeros.data() + at * zero);
+      std::uint8_t* out = parts.codes.data() + r * cols + g * n;
+      for (std::int64_t i = 0; i < n; ++i)
+        out[i] = static_cast<std::uint8_t>(static_cast<int>(get_code(format_, codes, i)) - offset);
+    }
+  }
+  return parts;
+}
+
+std::vector<std::byte> ScaledCodec::put_together(const Parts& parts, std::int64_t rows, std::int64_t cols) const {
+  const std::int64_t n = group_of(cols), groups = groups_of(cols);
+  const std::size_t bytes = row_bytes(cols), header = format_.header_bytes(groups), scale = format_.scale_bytes(),
+                    zero = format_.zero_bytes();
+  check_size(*this, "bytes of headers", static_cast<std::size_t>(rows) * header, parts.headers.size());
+  check_size(*this, "bytes of scales", static_cast<std::size_t>(rows * groups) * scale, parts.scales.size());
+  check_size(*this, "bytes of zero points", static_cast<std::size_t>(rows * groups) * zero, parts.zeros.size());
+  check_size(*this, "codes", static_cast<std::size_t>(rows * cols), parts.codes.size());
+  std::vector<std::byte> encoded(static_cast<std::size_t>(rows) * bytes);
+  const unsigned mask = (1u << format_.bits()) - 1;
+  const auto offset = static_cast<unsigned>(code_offset(format_));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::byte* row = encoded.data() + static_cast<std::size_t>(r) * bytes;
+    std::copy_n(parts.headers.data() + static_cast<std::size_t>(r) * header, header, row);
+    for (std::int64_t g = 0; g < groups; ++g) {
+      std::byte* codes = row + codes_at(g, cols);
+      const auto at = static_cast<std::size_t>(r * groups + g);
+      std::copy_n(parts.scales.data() + at * scale, scale, codes - zero - scale);
+      std::copy_n(parts.zeros.data() + at * zero, zero, codes - zero);
+      const std::uint8_t* in = parts.codes.data() + r * cols + g * n;
+      for (std::int64_t i = 0; i < n; ++i) put_code(format_, codes, i, (in[i] + offset) & mask);
+    }
+  }
+  return encoded;
+}
+
 std::pair<std::int32_t, std::int32_t> ScaledCodec::end_codes() const {
   if (format_.integer()) return {-(1 << (format_.bits() - 1)), (1 << (format_.bits() - 1)) - 1};
   if (const SmallFloat* small = small_float(format_.element))
@@ -337,7 +391,7 @@ CodeStats ScaledCodec::stats(std::span<const std::byte> encoded, std::span<const
   const std::int64_t n = group_of(cols);
   const GroupRun run{n, groups_of(cols), static_cast<std::int64_t>(format_.group_bytes(n))};
   const auto [low, high] = end_codes();
-  const int offset = format_.integer() && format_.bits() < 8 ? 1 << (format_.bits() - 1) : 0;
+  const int offset = code_offset(format_);
   const unsigned char ends[2] = {static_cast<unsigned char>(low + offset), static_cast<unsigned char>(high + offset)};
   const ScaledKernels& kernels = kScaled.in_use();
   const auto* now = reinterpret_cast<const unsigned char*>(encoded.data());

@@ -25,6 +25,18 @@ class ScaledCodec final : public Codec {
   };
   Stored stored(std::span<const std::byte> encoded, std::int64_t cols) const;
 
+  /// An encoded matrix in parts, for files that store them apart; rows one after another. Together they are the encoding:
+  /// put_together(take_apart(x)) is x, bit for bit (but for padding bits, which are zero).
+  struct Parts {
+    std::vector<std::byte> headers;   ///< header_bytes of each row.
+    std::vector<std::byte> scales;    ///< scale_bytes of each group, as they lie: [rows, groups].
+    std::vector<std::byte> zeros;     ///< zero_bytes of each group: i8 or, of Tinygemm, the type of the scale.
+    std::vector<std::uint8_t> codes;  ///< [rows, cols], a byte each: integers in two's complement, others as indices.
+  };
+  Parts take_apart(std::span<const std::byte> encoded, std::int64_t rows, std::int64_t cols) const;
+  /// Throws LogicError where a part has another size than the matrix needs. Codes keep their low bits() bits.
+  std::vector<std::byte> put_together(const Parts& parts, std::int64_t rows, std::int64_t cols) const;
+
   std::size_t row_bytes(std::int64_t cols) const override;
   std::size_t repeated_bytes(std::int64_t cols) const override;
   std::int64_t params_per_row(std::int64_t cols) const override;
@@ -57,5 +69,8 @@ class ScaledCodec final : public Codec {
   ScaledFormat format_;
   const PerIsa<RowKernels>* own_kernels_;  ///< Whole rows, two to three times as fast as runs of groups; or null.
 };
+
+/// The codec as one of these, or null.
+inline const ScaledCodec* as_scaled(const Codec* codec) { return dynamic_cast<const ScaledCodec*>(codec); }
 
 }  // namespace temper::quant

@@ -9,7 +9,7 @@ struct Row {
   std::string_view name;
   std::size_t size;
 };
-constexpr std::array<Row, 10> kRows = {{{DType::F64, "F64", 8},
+constexpr std::array<Row, 13> kRows = {{{DType::F64, "F64", 8},
                                         {DType::F32, "F32", 4},
                                         {DType::BF16, "BF16", 2},
                                         {DType::F16, "F16", 2},
@@ -18,7 +18,10 @@ constexpr std::array<Row, 10> kRows = {{{DType::F64, "F64", 8},
                                         {DType::I16, "I16", 2},
                                         {DType::I8, "I8", 1},
                                         {DType::U8, "U8", 1},
-                                        {DType::Bool, "BOOL", 1}}};
+                                        {DType::Bool, "BOOL", 1},
+                                        {DType::F8E4M3, "F8_E4M3", 1},
+                                        {DType::F8E5M2, "F8_E5M2", 1},
+                                        {DType::F8E8M0, "F8_E8M0", 1}}};
 }  // namespace
 
 std::size_t dtype_size(DType dtype) { return kRows[static_cast<std::size_t>(dtype)].size; }

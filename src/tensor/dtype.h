@@ -11,7 +11,8 @@
 
 namespace temper {
 
-enum class DType : std::uint8_t { F64, F32, BF16, F16, I64, I32, I16, I8, U8, Bool };
+/// The 8-bit floats are stored, never computed with: files hold codes and scales of number formats in them.
+enum class DType : std::uint8_t { F64, F32, BF16, F16, I64, I32, I16, I8, U8, Bool, F8E4M3, F8E5M2, F8E8M0 };
 
 std::size_t dtype_size(DType dtype);       ///< Bytes of one element.
 std::string_view dtype_name(DType dtype);  ///< "F32", "BF16", … as safetensors spells it.

@@ -23,6 +23,7 @@ struct Matrix {
   std::int64_t rows = 0, cols = 0;
   const quant::Codec* codec = nullptr;  ///< nullptr: plain 16-bit, stored under its own name.
   const quant::Codec* input = nullptr;  ///< Format of the activations that are multiplied with it; nullptr: 16 bit.
+  DType dtype = DType::BF16;            ///< What the model's other tensors are in, and what the reader decodes to.
 };
 
 /// One stored tensor of a packed matrix.
@@ -31,8 +32,11 @@ struct Part {
   std::vector<std::byte> bytes;
 };
 
-/// Finds a stored tensor by name, or null.
+/// Finds a stored tensor by name, or null. Its bytes may be unaligned.
 using FindTensor = std::function<const files::SafetensorsTensor*(std::string_view name)>;
+/// The tensor of that name; throws BadFile if it is missing or has another dtype or shape.
+const files::SafetensorsTensor& require_tensor(const FindTensor& find, std::string_view name, DType dtype,
+                                               const Shape& shape);
 
 class Wire {
  public:
@@ -56,8 +60,8 @@ class Wire {
   // ---- Reading ----
   /// True for a quantization_config of this wire.
   virtual bool matches(const nlohmann::json& quantization_config) const = 0;
-  /// Fills codec and input of a matrix whose name, role and shape are given, from the config, the file's metadata and its
-  /// tensors; leaves codec null where the matrix is stored plain. Throws Unsupported or BadFile naming tensor and field.
+  /// Fills codec and input of a matrix whose name, role, shape and dtype are given, from the config, the file's metadata and
+  /// its tensors; leaves codec null where the matrix is stored plain. Throws Unsupported or BadFile naming tensor and field.
   virtual void describe(Matrix& matrix, const nlohmann::json& quantization_config,
                         const files::SafetensorsMetadata& metadata, const FindTensor& find) const = 0;
   /// The matrix's encoded rows from its stored tensors: the inverse of pack, bit for bit. Every shape is checked first.

@@ -115,7 +115,9 @@ TEST(Safetensors, RefusesBadEntries) {
   expect_bad(entry("\"F32\"", "[2]", "[18446744073709551608,18446744073709551615]", 8), {"data_offsets"});
   expect_bad(entry("\"F32\"", "[1]", "[4,8]", 8), {"offset 0", "found 4"});
   expect_bad(entry("\"F32\"", "[1]", "[0,4]", 8), {"end at offset 4 of 8"});
-  for (const char* dtype : {"F8_E4M3", "F8_E5M2", "U16", "U32", "F4"}) {
+  for (const char* dtype : {"F8_E4M3", "F8_E5M2", "F8_E8M0"})
+    EXPECT_NO_THROW(SafetensorsFile::parse(Bytes(entry('"' + std::string(dtype) + '"', "[8]", "[0,8]", 8)).span(), "m"));
+  for (const char* dtype : {"F8_E4M3FNUZ", "F6_E2M3", "U16", "U32", "F4"}) {
     const Bytes bytes(entry('"' + std::string(dtype) + '"', "[8]", "[0,8]", 8));
     expect_error<Unsupported>([&] { SafetensorsFile::parse(bytes.span(), "m"); }, {"tensor \"a\"", dtype});
   }
