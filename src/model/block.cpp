@@ -14,6 +14,10 @@ ops::AttentionShape attention_shape(const ArchSpec& a) {
   return {a.num_heads, a.num_kv_heads, a.head_dim, 1.0f / std::sqrt(static_cast<float>(a.head_dim)), a.sliding_window};
 }
 
+void tap(const BlockCall& c, LinearInput which, const TensorView& x) {
+  if (c.taps) c.taps->input(c.ctx, c.layer, which, x);
+}
+
 /// y (= or, with `accumulate`, +=) x · Wᵀ, plus s · (x · Aᵀ) · Bᵀ where an adapter is applied unmerged. x T; y T or F32.
 void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate = false) {
   const Adapters::Entry* lora = c.merged ? nullptr : c.lora[at(l)];
@@ -87,19 +91,23 @@ BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType 
 void block_recompute(const BlockCall& c, BlockActivations& a) {
   const ExecContext& ctx = c.ctx;
   ops::rmsnorm(ctx, a.x_in, c.weights.attention_norm, c.arch.rms_norm_eps, a.n1, a.rstd1);
+  tap(c, LinearInput::Attention, a.n1);
   linears_forward(c, std::array{Linear::Q, Linear::K, Linear::V}, a.n1, std::array{a.q, a.k, a.v});
   ops::rope(ctx, a.q, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
   ops::rope(ctx, a.k, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
   ops::attention(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c.arch), a.attended, &a.lse);
+  tap(c, LinearInput::Output, a.attended);
   if (a.x_mid.data != a.x_in.data) ops::convert(ctx, a.x_in, a.x_mid);
   linear_forward(c, Linear::O, a.attended, a.x_mid, /*accumulate=*/true);
   ops::rmsnorm(ctx, a.x_mid, c.weights.mlp_norm, c.arch.rms_norm_eps, a.n2, a.rstd2);
+  tap(c, LinearInput::Mlp, a.n2);
   linears_forward(c, std::array{Linear::Gate, Linear::Up}, a.n2, std::array{a.gate, a.up});
   ops::swiglu(ctx, a.gate, a.up, a.act);
 }
 
 void block_forward(const BlockCall& c, BlockActivations& a, const TensorView& x_out) {
   block_recompute(c, a);
+  tap(c, LinearInput::Down, a.act);
   if (x_out.data != a.x_mid.data) ops::convert(c.ctx, a.x_mid, x_out);
   linear_forward(c, Linear::Down, a.act, x_out, /*accumulate=*/true);
 }

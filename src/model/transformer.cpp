@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/profile.h"
 #include "model/block.h"
@@ -99,13 +100,16 @@ class Transformer::Pass {
   template <typename Visit>
   void block(int layer, Visit&& visit) {
     const BlockWeights weights = acquire(layer);
-    BlockCall call{ctx_, model_.arch_, batch_, model_.rope_, weights, {}, 0.0f, model_.merged_};
+    visit(call(layer, weights));
+    model_.weights_.release(layer);
+  }
+  BlockCall call(int layer, const BlockWeights& weights) const {
+    BlockCall call{ctx_, model_.arch_, batch_, model_.rope_, weights, {}, 0.0f, model_.merged_, layer, model_.taps_};
     if (const Adapters* adapters = model_.adapters_) {
       call.lora_scale = adapters->config().scale();
       for (std::size_t l = 0; l < kLinears.size(); ++l) call.lora[l] = adapters->find(layer, kLinears[l]);
     }
-    visit(call);
-    model_.weights_.release(layer);
+    return call;
   }
 
   int layers() const { return static_cast<int>(model_.arch_.num_layers); }
@@ -154,6 +158,34 @@ TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batc
   return x;
 }
 
+void Transformer::tap_head(const ExecContext& ctx, const TensorView& x) const {
+  if (taps_) taps_->input(ctx, -1, LinearInput::Head, x);
+}
+
+void Transformer::embed(const ExecContext& ctx, const BatchView& batch, const TensorView& x) {
+  check_batch(batch, false);
+  ops::embedding(ctx, weights_.embedding(), batch.tokens, x);
+}
+
+void Transformer::with_block(const ExecContext& ctx, int layer, const std::function<void(const BlockRun&)>& visit) {
+  const BlockWeights weights = weights_.acquire(ctx, layer, WeightForm::Dense);
+  visit([&](const BatchView& batch, const TensorView& x) {
+    ArenaScope scope(*ctx.workspace);
+    Pass pass(*this, ctx, batch, WeightForm::Dense);
+    BlockActivations a = pass.activations();
+    a.x_in = a.x_mid = x;
+    block_forward(pass.call(layer, weights), a, x);
+  });
+  weights_.release(layer);
+}
+
+void Transformer::top(const ExecContext& ctx, const TensorView& x) {
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(x.rows()));
+  std::iota(rows.begin(), rows.end(), 0);
+  ArenaScope scope(*ctx.workspace);
+  tap_head(ctx, final_norm(ctx, arch_, weights_, x, rows).normed);
+}
+
 double Transformer::forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
                                      const BaseGradients* base) {
   check_batch(batch, true);
@@ -182,6 +214,7 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
 
   // Loss, over labelled rows only.
   const FinalNorm top = final_norm(ctx, arch_, weights_, x.back(), rows);
+  tap_head(ctx, top.normed);
   std::vector<float> nll(rows.size());
   const auto wanted = [&](std::size_t index) { return base && (*base)[index] ? &(*base)[index] : nullptr; };
   const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(table_.head())};
@@ -217,6 +250,7 @@ std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& bat
   ArenaScope scope(*ctx.workspace);
   const TensorView x = run_blocks(ctx, batch, nullptr);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
+  tap_head(ctx, top.normed);
   const ops::Weight head = weights_.head(ctx, WeightForm::Dense);
   ops::round_activations(ctx, top.normed, head);
   ops::linear_cross_entropy(ctx, top.normed, head.dense, targets_of(batch, rows), 0.0f, nll, nullptr);
@@ -229,6 +263,7 @@ void Transformer::logits(const ExecContext& ctx, const BatchView& batch, std::sp
   ArenaScope scope(*ctx.workspace);
   const TensorView x = run_blocks(ctx, batch, nullptr);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
+  tap_head(ctx, top.normed);
   const std::int64_t n = static_cast<std::int64_t>(rows.size());
   const ops::Weight head = weights_.head(ctx, form_for(rows.size()));
   const TensorView chunk = ctx.workspace->allocate(DType::F32, {std::min(n, kLogitsChunk), arch_.vocab_size});
@@ -256,6 +291,7 @@ void Transformer::step(const ExecContext& ctx, KvCache& cache, std::span<const s
   const TensorView x = run_blocks(ctx, batch, &cache);
   const std::int32_t last = static_cast<std::int32_t>(n - 1);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, {&last, 1});
+  tap_head(ctx, top.normed);
   ops::linear(ctx, top.normed, weights_.head(ctx, WeightForm::Held),
               TensorView(out.data(), DType::F32, {1, arch_.vocab_size}));
   cache.length += n;

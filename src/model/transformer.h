@@ -8,6 +8,7 @@
 
 #include "model/adapters.h"
 #include "model/arch.h"
+#include "model/taps.h"
 #include "model/weights.h"
 #include "ops/ops.h"
 
@@ -40,6 +41,8 @@ class Transformer {
   Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters = nullptr, bool merged = false);
 
   void set_recompute(Recompute recompute) { recompute_ = recompute; }
+  /// Who sees the linears' inputs from now on; null: nobody.
+  void set_taps(Taps* taps) { taps_ = taps; }
 
   /// One micro-batch of training: returns Σ nll over labelled rows, and adds gradients of grad_scale · Σ nll to the
   /// adapters' (and to base's where wanted). Working memory comes from ctx.workspace. Throws Diverged, naming where, if the
@@ -59,6 +62,17 @@ class Transformer {
   /// the cache is full.
   void step(const ExecContext& ctx, KvCache& cache, std::span<const std::int32_t> tokens, std::span<float> out);
 
+  // The forward pass by hand, for going through many batches block by block: embed, every block, then `top`.
+  /// x F32 [N, H] = the residual stream that enters the first block.
+  void embed(const ExecContext& ctx, const BatchView& batch, const TensorView& x);
+  /// Runs one block on one batch: x F32 [N, H] in place.
+  using BlockRun = std::function<void(const BatchView& batch, const TensorView& x)>;
+  /// Acquires a block's weights once and lets `visit` run any number of batches through it. The operations are those of any
+  /// other pass of more than ops::kFewRows tokens, bit for bit.
+  void with_block(const ExecContext& ctx, int layer, const std::function<void(const BlockRun& run)>& visit);
+  /// Shows the head's input for every row of x (what left the last block) to the taps.
+  void top(const ExecContext& ctx, const TensorView& x);
+
   const ArchSpec& arch() const { return arch_; }
   const WeightSource& weights() const { return weights_; }
 
@@ -68,10 +82,12 @@ class Transformer {
   Adapters* adapters_;
   bool merged_;
   Recompute recompute_ = Recompute::None;
+  Taps* taps_ = nullptr;
   RopeTable rope_;
   TensorTable table_;
 
   class Pass;
+  void tap_head(const ExecContext& ctx, const TensorView& x) const;
   TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache);
   void ensure_rope(std::span<const std::int32_t> positions);
 };
