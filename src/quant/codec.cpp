@@ -1,5 +1,7 @@
 #include "quant/codec.h"
 
+#include <algorithm>
+
 #include "quant/checks.h"
 
 namespace temper::quant {
@@ -19,6 +21,12 @@ void for_each_row(const TensorView& values, Visitor&& visit) {
 
 void Codec::join(std::span<float> params, std::int64_t rows, std::int64_t cols) const {
   check_size(*this, "parameters", static_cast<std::size_t>(rows * params_per_row(cols)), params.size());
+}
+
+void Codec::group_params(std::span<const float> params, std::int64_t cols, std::int64_t g, std::span<float> out) const {
+  check_size(*this, "parameters of a row", static_cast<std::size_t>(params_per_row(cols)), params.size());
+  const std::span<const float> part = params.subspan(static_cast<std::size_t>(g) * out.size(), out.size());
+  std::ranges::copy(part, out.begin());
 }
 
 void Codec::fit_rows(const TensorView& values, std::span<float> params) const {

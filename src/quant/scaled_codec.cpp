@@ -289,6 +289,12 @@ void ScaledCodec::join(std::span<float> params, std::int64_t rows, std::int64_t 
   join_rows(format_, params, rows, groups_of(cols));
 }
 
+void ScaledCodec::group_params(std::span<const float> params, std::int64_t cols, std::int64_t g,
+                               std::span<float> out) const {
+  check_size(*this, "parameters of a row", static_cast<std::size_t>(params_per_row(cols)), params.size());
+  extract_group(format_, params, groups_of(cols), g, out);
+}
+
 void ScaledCodec::fit_row(const TensorView& values, std::int64_t r, std::vector<Extent>& extents,
                           std::span<float> params) const {
   const GroupRun run{group_of(values.cols()), groups_of(values.cols()), 0};

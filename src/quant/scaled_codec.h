@@ -45,6 +45,7 @@ class ScaledCodec final : public Codec {
   void decode(std::span<const std::byte> encoded, std::span<float> row) const override;
   bool joins_rows() const override { return format_.sharing != Sharing::None; }
   void join(std::span<float> params, std::int64_t rows, std::int64_t cols) const override;
+  void group_params(std::span<const float> params, std::int64_t cols, std::int64_t g, std::span<float> out) const override;
   void fit_rows(const TensorView& values, std::span<float> params) const override;
   void round_rows(const TensorView& values, std::span<const float> params, std::span<std::byte> encoded) const override;
   void encode_rows(const TensorView& values, std::span<std::byte> encoded) const override;

@@ -133,6 +133,9 @@ struct Decoding {
 void fit_groups(const ScaledFormat& format, std::span<const Extent> extents, std::span<float> params);
 /// Joins the parameters of all rows of a matrix; `per_row` floats each.
 void join_rows(const ScaledFormat& format, std::span<float> params, std::int64_t rows, std::int64_t groups);
+/// The parameters of group g of a row with `groups` of them, as those of a row that has no other.
+void extract_group(const ScaledFormat& format, std::span<const float> params, std::int64_t groups, std::int64_t g,
+                   std::span<float> out);
 /// Writes a row's header, scales and zero points from its parameters, and how its groups are rounded, for groups [first,
 /// first + roundings.size()) of `groups`; `row` is the encoded row.
 void store_groups(const ScaledFormat& format, std::span<const float> params, std::int64_t first, std::int64_t groups,

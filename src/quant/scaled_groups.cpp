@@ -299,6 +299,21 @@ void join_rows(const ScaledFormat& f, std::span<float> params, std::int64_t rows
   join_tensor(params, params.size() / static_cast<std::size_t>(rows));
 }
 
+void extract_group(const ScaledFormat& f, std::span<const float> params, std::int64_t groups, std::int64_t g,
+                   std::span<float> out) {
+  const auto header = static_cast<std::size_t>(f.header_params(1)), per_group = static_cast<std::size_t>(f.group_params());
+  if (f.mapping == Mapping::AbsmaxDouble) {
+    out[0] = params[0];
+    out[1] = 1.0f;
+    std::ranges::fill(out.subspan(2, header - 2), params[2 + nested_of(g, integer_in(params[1], 1, kNestedBlock))]);
+  } else if (header == 1) {
+    out[0] = params[0];
+  }
+  const std::span<const float> group =
+      params.subspan(static_cast<std::size_t>(f.header_params(groups)) + static_cast<std::size_t>(g) * per_group, per_group);
+  std::ranges::copy(group, out.begin() + static_cast<std::ptrdiff_t>(header));
+}
+
 void store_groups(const ScaledFormat& f, std::span<const float> params, std::int64_t first, std::int64_t groups,
                   std::int64_t elements, std::byte* row, std::span<Rounding> roundings) {
   const bool nv = f.mapping == Mapping::Nv || f.mapping == Mapping::NvCt, twice = f.mapping == Mapping::AbsmaxDouble;
