@@ -5,6 +5,7 @@
 
 namespace temper::wires {
 
-// const Wire& torchao(); … each in a file of its own, and in the table of registry.cpp.
+// Each in a file of its own, and in the table of registry.cpp.
+const Wire& torchao_wire();
 
 }  // namespace temper::wires

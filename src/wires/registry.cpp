@@ -11,7 +11,7 @@
 namespace temper::wires {
 
 std::span<const Wire* const> wires() {
-  static const std::vector<const Wire*> table = {};
+  static const std::vector<const Wire*> table = {&torchao_wire()};
   return table;
 }
 

@@ -52,9 +52,9 @@ class Wire {
   virtual std::vector<files::SafetensorsEntry> entries(const Matrix& matrix) const = 0;
   /// The matrix's encoded rows (codec->row_bytes each, HF order) as stored tensors.
   virtual std::vector<Part> pack(const Matrix& matrix, std::span<const std::byte> encoded) const = 0;
-  /// `quantization_config` of config.json for a model of these matrices.
+  /// `quantization_config` of config.json for a model of these tensors: all it has, norms with their role.
   virtual nlohmann::json config(std::span<const Matrix> matrices) const = 0;
-  /// The safetensors header's metadata.
+  /// The safetensors header's metadata, of the same tensors.
   virtual files::SafetensorsMetadata metadata(std::span<const Matrix>) const { return {{"format", "pt"}}; }
 
   // ---- Reading ----
