@@ -68,4 +68,14 @@ std::vector<Isa> available_isas() {
 
 bool has_bf16_products(Isa isa) { return isa >= Isa::Avx512Bf16; }
 
+bool has_byte_products([[maybe_unused]] Isa isa) {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (isa >= Isa::Avx512) return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & (1u << 11));
+  return isa == Isa::Avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+#else
+  return false;
+#endif
+}
+
 }  // namespace temper

@@ -24,4 +24,8 @@ std::vector<Isa> available_isas();
 /// True where matrix products take bf16 operands in hardware (Avx512Bf16 or Amx).
 bool has_bf16_products(Isa isa);
 
+/// True where vectors of `isa`'s width take products of bytes summed in 32 bits: AVX512-VNNI (from Avx512 on) or AVX-VNNI
+/// (Avx2). A property of the CPU beside its level.
+bool has_byte_products(Isa isa);
+
 }  // namespace temper

@@ -15,7 +15,7 @@ inline void put(float x, u16* out) {
   *out = static_cast<u16>((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
-/// Adding 1.5 · 2^23 leaves no bits after the point: nearest even.
+/// Adding 1.5 · 2^23 leaves no bits after the point: nearest even. The sum's lowest bits are the integer.
 inline float rounded(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 template <typename T>
@@ -28,18 +28,37 @@ u32 largest_magnitude(const T* x, int n) {
   return largest;
 }
 
+// What becomes of a block of codes: values of the activations' type, or bytes and scales.
+
 template <typename T>
-void blocks(const T* x, i64 cols, T* out) {
+struct Values {
+  T* out;
+  void operator()(i64 at, float code, float d) const { put(code * d, out + at); }
+  void scale(i64, int, float) const {}
+};
+
+struct Codes {
+  u8* out;
+  float* scales;
+  void operator()(i64 at, float code, float) const { out[at] = static_cast<u8>(bits_of(code + 12582912.0f) ^ 128u); }
+  void scale(i64 at, int n, float d) const {
+    for (int i = 0; i < n / 32; ++i) scales[at / 32 + i] = d;
+  }
+};
+
+template <typename T, typename Sink>
+void blocks(const T* x, i64 cols, const Sink& sink) {
   constexpr int kBlock = 32;
   for (i64 b = 0; b < cols; b += kBlock) {
     const float largest = float_of(largest_magnitude(x + b, kBlock));
     const float d = from_half(half_bits(largest / 127.0f)), inverse = largest != 0.0f ? 127.0f / largest : 0.0f;
-    for (int i = 0; i < kBlock; ++i) put(rounded(widen(x[b + i]) * inverse) * d, out + b + i);
+    sink.scale(b, kBlock, d);
+    for (int i = 0; i < kBlock; ++i) sink(b + i, rounded(widen(x[b + i]) * inverse), d);
   }
 }
 
-template <typename T>
-void superblocks(const T* x, i64 cols, T* out) {
+template <typename T, typename Sink>
+void superblocks(const T* x, i64 cols, const Sink& sink) {
   constexpr int kBlock = 256;
   for (i64 b = 0; b < cols; b += kBlock) {
     const u32 magnitude = largest_magnitude(x + b, kBlock);
@@ -47,16 +66,39 @@ void superblocks(const T* x, i64 cols, T* out) {
     for (int i = kBlock - 1; i >= 0; --i)
       largest = (bits_of(widen(x[b + i])) & 0x7fffffffu) == magnitude ? widen(x[b + i]) : largest;
     const float scale = largest != 0.0f ? -127.0f / largest : 0.0f, d = largest != 0.0f ? 1.0f / scale : 0.0f;
+    sink.scale(b, kBlock, d);
     for (int i = 0; i < kBlock; ++i) {
       const float code = rounded(scale * widen(x[b + i]));
-      put((code < 127.0f ? code : 127.0f) * d, out + b + i);
+      sink(b + i, code < 127.0f ? code : 127.0f, d);
     }
   }
+}
+
+template <typename T>
+void block_values(const T* x, i64 cols, T* out) {
+  blocks(x, cols, Values<T>{out});
+}
+template <typename T>
+void superblock_values(const T* x, i64 cols, T* out) {
+  superblocks(x, cols, Values<T>{out});
+}
+template <typename T>
+void block_codes(const T* x, i64 cols, u8* codes, float* scales) {
+  blocks(x, cols, Codes{codes, scales});
+}
+template <typename T>
+void superblock_codes(const T* x, i64 cols, u8* codes, float* scales) {
+  superblocks(x, cols, Codes{codes, scales});
 }
 
 }  // namespace
 
 extern const ActivationKernels kActivationKernels;
-const ActivationKernels kActivationKernels = {{blocks<float>, superblocks<float>}, {blocks<u16>, superblocks<u16>}};
+const ActivationKernels kActivationKernels = {
+    {block_values<float>, superblock_values<float>},
+    {block_values<u16>, superblock_values<u16>},
+    {block_codes<float>, superblock_codes<float>},
+    {block_codes<u16>, superblock_codes<u16>},
+};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL
