@@ -63,7 +63,7 @@ struct CheckpointReader::State {
   void open_folder();
   void open_gguf();
 
-  std::vector<Tensor> realigned;  // copies of tensors that a safetensors file does not align
+  std::vector<Tensor> owned;  // in memory, and copies of tensors that a safetensors file does not align
 };
 
 CheckpointReader::CheckpointReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -132,7 +132,7 @@ void CheckpointReader::State::open_folder() {
     stored.format = dtype_name(tensor.dtype);
     stored.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), tensor.dtype, info.shape);
     if (reinterpret_cast<std::uintptr_t>(tensor.data.data()) % dtype_size(tensor.dtype) != 0) {
-      stored.plain = realigned.emplace_back(tensor.dtype, info.shape);
+      stored.plain = owned.emplace_back(tensor.dtype, info.shape);
       std::memcpy(stored.plain.data, tensor.data.data(), tensor.data.size());
     }
   }
@@ -172,6 +172,24 @@ CheckpointReader CheckpointReader::open(const fs::path& path) {
   state->path = path;
   fs::is_directory(path) ? state->open_folder() : state->open_gguf();
   state->arch.dtype = storage_dtype(state->tensors, *state->table);
+  return CheckpointReader(std::move(state));
+}
+
+CheckpointReader CheckpointReader::with_weights(const CheckpointReader& source, ArchSpec arch, std::vector<Tensor> tensors) {
+  auto state = std::make_unique<State>();
+  state->path = source.path();
+  state->arch = std::move(arch);
+  state->table.emplace(state->arch);
+  for (std::size_t i = 0; i < state->table->size(); ++i) {
+    const TensorInfo& info = (*state->table)[i];
+    const DType dtype = info.role == quant::Role::Norm ? DType::F32 : state->arch.dtype;
+    if (i >= tensors.size() || tensors[i]->shape != info.shape || tensors[i]->dtype != dtype)
+      throw LogicError("weights in memory: {} is not {} {}", info.hf_name, dtype_name(dtype), info.shape.str());
+    StoredTensor& stored = state->tensors.emplace_back();
+    stored.format = dtype_name(dtype);
+    stored.plain = tensors[i];
+  }
+  state->owned = std::move(tensors);
   return CheckpointReader(std::move(state));
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "files/gguf.h"
 #include "model/arch.h"
@@ -28,6 +29,9 @@ class CheckpointReader {
   /// otherwise, naming the tensor, expected and found. Tensors not in the table: BadFile too, but for known leftovers
   /// (rotary inv_freq).
   static CheckpointReader open(const std::filesystem::path& path);
+  /// A checkpoint in memory: `source`'s path (tokenizer and configuration are read there) with another ArchSpec and other
+  /// weights, by index in the table of `arch`, each of the shape that the table says; matrices arch.dtype, norms F32.
+  static CheckpointReader with_weights(const CheckpointReader& source, ArchSpec arch, std::vector<Tensor> tensors);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
 
@@ -38,7 +42,7 @@ class CheckpointReader {
   /// Reads a tensor in HF order into `out` (shape of the table; F32, BF16 or F16), decoding and rounding to nearest even.
   void read(std::size_t index, const TensorView& out) const;
 
-  const files::GgufFile* gguf() const;  ///< Null for a folder.
+  const files::GgufFile* gguf() const;  ///< Null for a folder, and in memory.
   /// "Q4_1 GGUF" or "BF16 safetensors": what the projections are stored in.
   std::string formats() const;
   /// The same for use with BaseWeights: "Q4_1 GGUF, decoded to bf16".

@@ -61,11 +61,12 @@ class Rounder {
   }
 
   void fit_whole_rows() {
-    parallel_for(rows_, 1, [&](std::int64_t begin, std::int64_t end) {
+    const auto fit = [&](std::int64_t begin, std::int64_t end) {
       options_.fit(codec_, weights_.slice_rows(begin, end), importance_,
                    std::span(params_).subspan(static_cast<std::size_t>(begin * row_params_),
                                               static_cast<std::size_t>((end - begin) * row_params_)));
-    });
+    };
+    codec_.joins_rows() ? fit(0, rows_) : parallel_for(rows_, 1, fit);
     codec_.join(params_, rows_, cols_);
   }
 

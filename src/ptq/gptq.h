@@ -15,7 +15,8 @@
 namespace temper::ptq {
 
 /// Parameters of every row of `values` F32 [rows, cols], one group or a whole row wide, with the importance of each column;
-/// `params` has rows · params_per_row(cols) floats. Called from several threads.
+/// `params` has rows · params_per_row(cols) floats. Called from several threads with some of the
+/// rows, but with all of them where they share parameters.
 using FitRows = std::function<void(const quant::Codec& codec, const TensorView& values, std::span<const float> importance,
                                    std::span<float> params)>;
 
