@@ -18,6 +18,26 @@ void tap(const BlockCall& c, LinearInput which, const TensorView& x) {
   if (c.taps) c.taps->input(c.ctx, c.layer, which, x);
 }
 
+/// x (T) as the products of some projections saw it in the forward pass: x itself, or a copy of it, rounded again wherever
+/// the next projection's rounding differs from the last one's.
+class ProductInput {
+ public:
+  ProductInput(const BlockCall& call, const TensorView& x) : call_(call), x_(x) {}
+  const TensorView& of(Linear l) {
+    const ops::InputRounding rounding = ops::input_rounding(call_.ctx, call_.weights[l]);
+    if (!rounding) return x_;
+    if (!copy_) copy_ = call_.ctx.workspace->allocate(x_.dtype, x_.shape);
+    if (rounding_ != rounding) ops::round_activations(call_.ctx, x_, rounding, copy_);
+    rounding_ = rounding;
+    return copy_;
+  }
+
+ private:
+  const BlockCall& call_;
+  TensorView x_, copy_;
+  ops::InputRounding rounding_;
+};
+
 /// y (= or, with `accumulate`, +=) x · Wᵀ, plus s · (x · Aᵀ) · Bᵀ where an adapter is applied unmerged. x T; y T or F32.
 void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate = false) {
   const Adapters::Entry* lora = c.merged ? nullptr : c.lora[at(l)];
@@ -29,7 +49,7 @@ void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const Ten
   if (!lora) return;
   const ProfileSection section("low-rank");
   const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
-  ops::matmul(c.ctx, x, lora->operand_a, low, {.transpose_b = true, .alpha = c.lora_scale});
+  ops::matmul(c.ctx, ProductInput(c, x).of(l), lora->operand_a, low, {.transpose_b = true, .alpha = c.lora_scale});
   ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true});
   if (through_f32) ops::convert(c.ctx, sum, y);
 }
@@ -46,13 +66,14 @@ void linears_forward(const BlockCall& c, std::span<const Linear> linears, const 
   if (plain) ops::linear(c.ctx, x, std::span(parts).first(linears.size()));
 }
 
-/// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx. x, dy T; dx T or
-/// F32. With merged weights the straight-through estimator takes the gradient of W as that of the merged matrix, so dx has
-/// no part of A's.
-void linear_backward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& dy, const TensorView& dx,
+/// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx, all with x as
+/// the product saw it; dx is that of x before its rounding, too (straight-through). x, dy T; dx T or F32. With merged
+/// weights the straight-through estimator takes the gradient of W as that of the merged matrix, so dx has no part of A's.
+void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const TensorView& dy, const TensorView& dx,
                      bool accumulate, const TensorView& dw) {
   const ExecContext& ctx = c.ctx;
   const Adapters::Entry* lora = c.lora[at(l)];
+  const TensorView x = lora || dw ? input.of(l) : TensorView{};
   ArenaScope scope(*ctx.workspace);
   const bool low_rank_dx = lora && !c.merged;
   const bool through_f32 = low_rank_dx && dx.dtype != DType::F32;
@@ -128,22 +149,23 @@ void block_backward(const BlockCall& c, const BlockActivations& a, const TensorV
 
   // MLP: x_out = x_mid + down(swiglu(gate(n2), up(n2)))
   ops::convert(ctx, dx, dy);
-  linear_backward(c, Linear::Down, a.act, dy, dact, false, dw(Linear::Down));
+  ProductInput act(c, a.act), n2(c, a.n2), attended(c, a.attended), n1(c, a.n1);
+  linear_backward(c, Linear::Down, act, dy, dact, false, dw(Linear::Down));
   ops::swiglu_backward(ctx, a.gate, a.up, dact, dgate, dup);
-  linear_backward(c, Linear::Up, a.n2, dup, dn, false, dw(Linear::Up));
-  linear_backward(c, Linear::Gate, a.n2, dgate, dn, true, dw(Linear::Gate));
+  linear_backward(c, Linear::Up, n2, dup, dn, false, dw(Linear::Up));
+  linear_backward(c, Linear::Gate, n2, dgate, dn, true, dw(Linear::Gate));
   ops::rmsnorm_backward(ctx, dn, a.x_mid, c.weights.mlp_norm, a.rstd2, dx, norm_gradient(wanted.mlp_norm));
 
   // Attention: x_mid = x_in + o(attention(rope(q(n1)), rope(k(n1)), v(n1)))
   ops::convert(ctx, dx, dy);
-  linear_backward(c, Linear::O, a.attended, dy, dattended, false, dw(Linear::O));
+  linear_backward(c, Linear::O, attended, dy, dattended, false, dw(Linear::O));
   ops::attention_backward(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c.arch), a.attended, a.lse, dattended,
                           dq, dk, dv);
   ops::rope(ctx, dq, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, true);
   ops::rope(ctx, dk, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, true);
-  linear_backward(c, Linear::V, a.n1, dv, dn, false, dw(Linear::V));
-  linear_backward(c, Linear::K, a.n1, dk, dn, true, dw(Linear::K));
-  linear_backward(c, Linear::Q, a.n1, dq, dn, true, dw(Linear::Q));
+  linear_backward(c, Linear::V, n1, dv, dn, false, dw(Linear::V));
+  linear_backward(c, Linear::K, n1, dk, dn, true, dw(Linear::K));
+  linear_backward(c, Linear::Q, n1, dq, dn, true, dw(Linear::Q));
   ops::rmsnorm_backward(ctx, dn, a.x_in, c.weights.attention_norm, a.rstd1, dx, norm_gradient(wanted.attention_norm));
 }
 

@@ -218,8 +218,9 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   std::vector<float> nll(rows.size());
   const auto wanted = [&](std::size_t index) { return base && (*base)[index] ? &(*base)[index] : nullptr; };
   const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(table_.head())};
-  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense).dense, targets_of(batch, rows),
-                            grad_scale, nll, &head);
+  const ops::Weight head_weight = weights_.head(ctx, WeightForm::Dense);
+  ops::round_activations(ctx, top.normed, ops::input_rounding(ctx, head_weight), top.normed);
+  ops::linear_cross_entropy(ctx, top.normed, head_weight.dense, targets_of(batch, rows), grad_scale, nll, &head);
   const double sum = checked_sum(nll, rows);
 
   // Backward.
@@ -252,7 +253,7 @@ std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& bat
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
   const ops::Weight head = weights_.head(ctx, WeightForm::Dense);
-  ops::round_activations(ctx, top.normed, head);
+  ops::round_activations(ctx, top.normed, ops::input_rounding(ctx, head), top.normed);
   ops::linear_cross_entropy(ctx, top.normed, head.dense, targets_of(batch, rows), 0.0f, nll, nullptr);
   return nll;
 }

@@ -44,6 +44,7 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
   require_fit(base.table(), scheme);
   const TensorTable& table = base.table();
   codecs_.resize(table.size());
+  inputs_.resize(table.size());
   encoded_.resize(table.size());
   table_operands_.resize(table.size());
   for (std::size_t i = 0; i < table.size(); ++i) {
@@ -51,6 +52,8 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
     if (!codec && scheme.linear && table[i].role == quant::Role::Linear)
       throw BadRecipe("scheme {}: no block divides the rows of {} {}; it can be quantized (it stays 16-bit) but not trained",
                       scheme.name, table[i].hf_name, table[i].shape.str());
+    if (const quant::Codec* input = scheme.input_codec_for(table[i].place))
+      inputs_[i] = &quant::in_dtype(*input, ctx.compute);
     if (!codec) continue;
     const Shape& shape = table[i].shape;
     encoded_[i].resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
@@ -92,6 +95,7 @@ BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightFo
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const std::size_t index = table.linear(layer, kLinears[l]);
     weights.linear[l] = ops::Weight(encoded(index));
+    weights.linear[l].input = inputs_[index];
     if (form == WeightForm::Held) continue;
     if (!scratch_[l]) scratch_[l] = Tensor(ctx.compute, table[index].shape);
     ops::decode(ctx, encoded(index), scratch_[l]);
@@ -115,7 +119,9 @@ ops::Weight EncodedWeights::embedding() const {
 
 ops::Weight EncodedWeights::head(const ExecContext& ctx, WeightForm form) {
   const std::size_t index = table().head();
-  return table_operands_[index] ? ops::Weight(encoded(index), table_operands_[index]) : base_.head(ctx, form);
+  ops::Weight head = table_operands_[index] ? ops::Weight(encoded(index), table_operands_[index]) : base_.head(ctx, form);
+  head.input = inputs_[index];
+  return head;
 }
 
 }  // namespace temper::model

@@ -95,6 +95,7 @@ class EncodedWeights : public WeightSource {
   const quant::Scheme& scheme_;
   std::vector<const quant::Codec*> codecs_;  ///< By tensor; nullptr: it stays as it is.
   DType merged_;
+  std::vector<const quant::Codec*> inputs_;      ///< By tensor: what its products' activations are rounded to.
   std::vector<std::vector<std::byte>> encoded_;  // by table index; empty where 16-bit
   std::vector<Tensor> table_operands_;           // by table index; decoded embedding and head
   std::array<Tensor, kLinears.size()> scratch_;

@@ -14,7 +14,8 @@ class Backend {
                       MatmulOptions options) const = 0;
   virtual void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts,
                       bool accumulate) const = 0;
-  virtual void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight) const = 0;
+  virtual void round_activations(const ExecContext& ctx, const TensorView& x, const InputRounding& rounding,
+                                 const TensorView& out) const = 0;
   virtual void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) const = 0;
   virtual void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out) const = 0;
   virtual void scale(const ExecContext& ctx, const TensorView& x, float factor) const = 0;

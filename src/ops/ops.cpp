@@ -187,11 +187,22 @@ void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, c
   linear(ctx, x, {&part, 1}, accumulate);
 }
 
-void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight) {
-  const Checker check("round_activations", ctx, {{"x", &x}});
+InputRounding input_rounding(const ExecContext& ctx, const Weight& weight) {
+  if (weight.input) return {weight.input, quant::ActivationGrid::None};
+  if (ctx.activations != Activations::Bits8 || !weight.encoded.codec) return {};
+  return {nullptr, quant::activation_grid(*weight.encoded.codec)};
+}
+
+void round_activations(const ExecContext& ctx, const TensorView& x, const InputRounding& rounding, const TensorView& out) {
+  const Checker check("round_activations", ctx, {{"x", &x}, {"out", &out}});
   check.activation(x);
-  check.require(x.cols() == weight.cols(), "x [M, K] for a weight [N, K]");
-  if (!is_empty(x)) ctx.backend->round_activations(ctx, x, weight);
+  check.dtype(out.dtype == x.dtype, "the same for x and out");
+  check.same_shape(x, out);
+  if (is_empty(x)) return;
+  if (rounding)
+    ctx.backend->round_activations(ctx, x, rounding, out);
+  else if (x.data != out.data)
+    ctx.backend->convert(ctx, x, out);
 }
 
 void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "quant/activations.h"
 #include "quant/codec.h"
 #include "tensor/exec_context.h"
 #include "tensor/tensor.h"
@@ -31,6 +32,8 @@ void matmul(const ExecContext& ctx, const TensorView& a, const TensorView& b, co
 struct Weight {
   TensorView dense;
   quant::EncodedView encoded;  ///< codec is null where there are no codes.
+  /// Number format to which activations are rounded, row by row, before they are multiplied with this; null: none.
+  const quant::Codec* input = nullptr;
 
   Weight() = default;
   Weight(TensorView matrix) : dense(std::move(matrix)) {}
@@ -50,16 +53,26 @@ struct LinearPart {
   TensorView y;   ///< [M, N]; T or F32.
 };
 
-/// y (= or, with `accumulate`, +=, F32) x [M, K] · weightᵀ for every part, with x in 8 bits where ctx.activations says so. x
-/// T; a dense weight has the same T. Without
-/// `dense`, M is at most kFewRows.
+/// How the activations of a product are rounded before it: to a number format, on a grid, or not at all.
+struct InputRounding {
+  const quant::Codec* codec = nullptr;
+  quant::ActivationGrid grid = quant::ActivationGrid::None;
+
+  explicit operator bool() const { return codec || grid != quant::ActivationGrid::None; }
+  bool operator==(const InputRounding&) const = default;
+};
+/// That of products with `weight`: its `input`, else the grid that goes with its format where ctx.activations is Bits8.
+InputRounding input_rounding(const ExecContext& ctx, const Weight& weight);
+
+/// y (= or, with `accumulate`, +=, F32) rounded(x) [M, K] · weightᵀ for every part, x rounded as input_rounding says of that
+/// part's weight (in a copy; once for all parts that agree). x T; a dense weight has the same T. Without `dense`, M is at
+/// most kFewRows.
 void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts, bool accumulate = false);
 void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, const TensorView& y, bool accumulate = false);
 
-/// x (T), in place, as a product with `weight` takes it: on the grid of 8-bit activations of the weight's format where
-/// ctx.activations asks for it, else unchanged. `linear` does so on its own, with a copy; this is for ops that take a dense
-/// weight.
-void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight);
+/// out = x (T, of one shape; may be the same memory) rounded so. `linear` does it on its own; this is for ops that take a
+/// dense weight, and for gradients of weights, which are products with x as the forward product saw it.
+void round_activations(const ExecContext& ctx, const TensorView& x, const InputRounding& rounding, const TensorView& out);
 
 // ---- Element-wise and gather ------------------------------------------------------------------------------------------
 

@@ -1,9 +1,15 @@
 #include "quant/activations.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstring>
+#include <vector>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "quant/isa/activations.h"
 
 namespace temper::quant {
@@ -32,6 +38,62 @@ void round_activations(ActivationGrid grid, const TensorView& x, const TensorVie
     else
       kernels.bf16[index](&x.as<const bf16>()[r * x.row_stride].bits, x.cols(), &out.as<bf16>()[r * out.row_stride].bits);
   }
+}
+
+namespace {
+
+bool is_finite(const TensorView& row) {
+  bool finite = true;
+  const auto n = static_cast<std::size_t>(row.cols());
+  if (row.dtype == DType::F32) {
+    for (const float x : std::span(row.as<const float>(), n)) finite &= std::isfinite(x);
+  } else {
+    for (const bf16 x : std::span(row.as<const bf16>(), n)) finite &= (x.bits & 0x7f80u) != 0x7f80u;
+  }
+  return finite;
+}
+
+}  // namespace
+
+void round_activations(const Codec& codec, const TensorView& x, const TensorView& out) {
+  if (x.dtype != out.dtype || (x.dtype != DType::F32 && x.dtype != DType::BF16) || out.rows() != x.rows() ||
+      out.cols() != x.cols() || !codec.fits(x.cols()))
+    throw LogicError("activations in {}: expected F32 or BF16 of one shape, rows of whole groups; found {} {} and {} {}",
+                     codec.name(), dtype_name(x.dtype), x.shape.str(), dtype_name(out.dtype), out.shape.str());
+  std::vector<std::byte> encoded(codec.row_bytes(x.cols()));
+  for (std::int64_t r = 0; r < x.rows(); ++r) {
+    const TensorView in = x.slice_rows(r, r + 1), rounded = out.slice_rows(r, r + 1);
+    if (is_finite(in)) {
+      codec.encode_rows(in, encoded);
+      codec.decode_rows(encoded, rounded);
+    } else if (in.data != rounded.data) {
+      std::memcpy(rounded.data, in.data, static_cast<std::size_t>(in.cols()) * dtype_size(in.dtype));
+    }
+  }
+}
+
+const Codec& in_dtype(const Codec& codec, DType dtype) {
+  std::string name(codec.name());
+  constexpr std::string_view kSuffix = "-bf16";
+  if (name.ends_with(kSuffix)) name.resize(name.size() - kSuffix.size());
+  if (dtype == DType::BF16) name += kSuffix;
+  const Codec* twin = find_codec(name);
+  return twin ? *twin : codec;
+}
+
+std::span<const std::string> activation_formats() {
+  static const std::vector<std::string> names = {
+      "int8-asym",  "int8-sym",   "int8-symeps", "int8-ctsym", "int8-ctasym", "fp8-e4m3",    "fp8-e5m2",     "mxfp8-e4m3",
+      "mxfp8-e5m2", "mxfp6-e2m3", "mxfp6-e3m2",  "mxfp4",      "nvfp4",       "nvfp4-local", "int8-sym-g32", "int4-sym-g32"};
+  return names;
+}
+
+const Codec& activation_codec(std::string_view name) {
+  const auto formats = activation_formats();
+  if (std::ranges::find(formats, name) != formats.end()) return *find_codec(name);
+  const auto nearest = std::ranges::min_element(formats, {}, [&](const auto& known) { return edit_distance(name, known); });
+  throw BadRecipe("activations: unknown format \"{}\"; did you mean \"{}\"? Known: {}", name, *nearest,
+                  fmt::join(formats, ", "));
 }
 
 }  // namespace temper::quant

@@ -34,9 +34,15 @@ struct Scheme {
   const Codec* table = nullptr;    ///< Embedding and head (also a tied table, in both uses), unless `mix` says.
   std::vector<std::string> wires;  ///< Export targets that carry it as trained: {"gguf:q4_0"}; empty: none yet.
   const LlamaMix* mix = nullptr;   ///< Rules by which tensors differ (llama_mixes.h).
+  /// What activations are rounded to before each product with a quantized weight (activations.h), in f32 arithmetic;
+  /// nullptr: nothing.
+  const Codec* input = nullptr;
 
   /// Codec of a tensor, or nullptr. `importance`: whether the model is quantized with an importance matrix.
   const Codec* codec_for(const TensorPlace& place, bool importance = false) const;
+  /// The format to which activations are rounded before they are multiplied with that tensor, or nullptr; of a tied table,
+  /// in its use as the head.
+  const Codec* input_codec_for(const TensorPlace& place) const;
   /// The same, of a tensor of which only the role is known; not for schemes with a mix.
   const Codec* codec_for(Role role) const;
 };

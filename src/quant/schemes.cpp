@@ -15,22 +15,26 @@ std::vector<Scheme> make_table() {
   // Formats by their own names. What no wire carries yet has none.
   for (const char* name : {"int4-sym-g32", "int4-sym-g64", "int4-sym-g128", "int8-sym", "int8-sym-g32", "int8-sym-g64",
                            "int8-sym-g128", "int2-sym-g32", "int3-sym-g32", "int5-sym-g32", "int6-sym-g32", "int4-asym-g32",
-                           "int4-asym-g128", "nf4", "nf4-dq", "fp4", "mxfp4", "nvfp4"})
+                           "int4-asym-g128", "nf4", "nf4-dq", "fp4"})
     table.push_back({name, find_codec(name), nullptr, {}, nullptr});
-  // The names that torchao's users know, of 16-bit checkpoints: weights only so far; activations are not rounded.
-  const auto weights = [&](const char* name, const char* linear, const char* embedding = nullptr) {
-    table.push_back({name, find_codec(linear), embedding ? find_codec(embedding) : nullptr, {}, nullptr});
+  // Formats that GPUs multiply with themselves.
+  for (const char* name : {"mxfp4", "nvfp4"})
+    table.push_back({name, find_codec(name), nullptr, {}, nullptr, find_codec(name)});
+  // The names that torchao's users know, of 16-bit checkpoints: what activations are rounded to is in the last column.
+  const auto torchao = [&](const char* name, const char* linear, const char* input = nullptr, const char* tables = nullptr) {
+    const auto codec = [](const char* format) { return format ? find_codec(format) : nullptr; };
+    table.push_back({name, codec(linear), codec(tables), {}, nullptr, codec(input)});
   };
-  weights("int4", "int4-tinygemm-g128-bf16");
-  weights("int4-g64", "int4-tinygemm-g64-bf16");
-  weights("int4-g32", "int4-tinygemm-g32-bf16");
-  weights("int8", "int8-sym-bf16");
-  weights("int8-int4", "int4-sym-g32-bf16", "int8-sym-bf16");
-  weights("int8-int8", "int8-symeps-bf16");
-  weights("fp8-int4", "int4-mslk-g128-bf16");
-  weights("fp8-fp8", "fp8-e4m3-bf16");
-  weights("mxfp8", "mxfp8-e4m3");
-  weights("cactus", "int8-sym-g32-bf16");
+  torchao("int4", "int4-tinygemm-g128-bf16");
+  torchao("int4-g64", "int4-tinygemm-g64-bf16");
+  torchao("int4-g32", "int4-tinygemm-g32-bf16");
+  torchao("int8", "int8-sym-bf16");
+  torchao("int8-int4", "int4-sym-g32-bf16", "int8-asym", "int8-sym-bf16");
+  torchao("int8-int8", "int8-symeps-bf16", "int8-symeps");
+  torchao("fp8-int4", "int4-mslk-g128-bf16", "fp8-e4m3");
+  torchao("fp8-fp8", "fp8-e4m3-bf16", "fp8-e4m3");
+  torchao("mxfp8", "mxfp8-e4m3", "mxfp8-e4m3");
+  torchao("cactus", "int8-sym-g32-bf16");
   for (const LlamaMix& mix : llama_mixes()) {
     table.push_back(
         {std::string(mix.name), find_codec(mix.base), find_codec("q8_0"), {fmt::format("gguf:{}", mix.name)}, &mix});
@@ -52,6 +56,11 @@ const Scheme* codec_scheme(std::string_view name) {
 
 const Codec* Scheme::codec_for(const TensorPlace& place, bool importance) const {
   return mix ? mix_codec(*mix, place, importance) : codec_for(place.role);
+}
+
+const Codec* Scheme::input_codec_for(const TensorPlace& place) const {
+  const bool multiplied = place.role != Role::Norm && (place.role != Role::Embedding || place.tied);
+  return multiplied && codec_for(place) ? input : nullptr;
 }
 
 const Codec* Scheme::codec_for(Role role) const {

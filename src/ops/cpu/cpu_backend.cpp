@@ -42,8 +42,9 @@ class CpuBackend final : public Backend {
     cpu::linear(ctx, isa_, kernels_, x, parts, accumulate);
   }
 
-  void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight) const override {
-    cpu::round_activations(ctx, x, weight);
+  void round_activations(const ExecContext&, const TensorView& x, const InputRounding& rounding,
+                         const TensorView& out) const override {
+    cpu::round_activations(x, rounding, out);
   }
 
   void convert(const ExecContext&, const TensorView& in, const TensorView& out) const override {

@@ -1,6 +1,7 @@
 #include "ops/cpu/linear.h"
 
-#include <array>
+#include <algorithm>
+#include <vector>
 
 #include "ops/cpu/matmul.h"
 #include "ops/cpu/rows.h"
@@ -9,39 +10,33 @@
 namespace temper::ops::cpu {
 namespace {
 
-using quant::ActivationGrid;
-
-ActivationGrid grid_of(const ExecContext& ctx, const Weight& weight) {
-  const bool rounds = ctx.activations == Activations::Bits8 && weight.encoded.codec;
-  return rounds ? quant::activation_grid(*weight.encoded.codec) : ActivationGrid::None;
-}
-
-void round_to(ActivationGrid grid, const TensorView& x, const TensorView& out) {
-  for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
-    quant::round_activations(grid, x.slice_rows(begin, end), out.slice_rows(begin, end));
-  });
-}
-
-/// The activations as each part takes them: x itself, or copies of it on a grid, one for each that occurs.
+/// The activations as each part takes them: x itself, or copies of it, one for each rounding that occurs.
 class Inputs {
  public:
   Inputs(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts) : ctx_(ctx) {
-    inputs_[0] = x;
+    inputs_.push_back({{}, x});
     for (const LinearPart& part : parts) {
-      const ActivationGrid grid = grid_of(ctx, part.weight);
-      TensorView& input = inputs_[static_cast<std::size_t>(grid)];
-      if (input) continue;
-      input = workspace(ctx, "linear").allocate(x.dtype, Shape{x.rows(), x.cols()});
-      round_to(grid, x, input);
+      const InputRounding rounding = input_rounding(ctx, part.weight);
+      if (find(rounding)) continue;
+      const TensorView input = workspace(ctx, "linear").allocate(x.dtype, Shape{x.rows(), x.cols()});
+      round_activations(x, rounding, input);
+      inputs_.push_back({rounding, input});
     }
   }
-  const TensorView& of(const LinearPart& part) const {
-    return inputs_[static_cast<std::size_t>(grid_of(ctx_, part.weight))];
-  }
+  const TensorView& of(const LinearPart& part) const { return *find(input_rounding(ctx_, part.weight)); }
 
  private:
+  struct Input {
+    InputRounding rounding;
+    TensorView x;
+  };
+  const TensorView* find(const InputRounding& rounding) const {
+    const auto input = std::ranges::find(inputs_, rounding, &Input::rounding);
+    return input == inputs_.end() ? nullptr : &input->x;
+  }
+
   const ExecContext& ctx_;
-  std::array<TensorView, 3> inputs_;  // by grid
+  std::vector<Input> inputs_;
 };
 
 /// Rows [begin, end) of one part's weight.
@@ -80,9 +75,14 @@ void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const Tenso
   });
 }
 
-void round_activations(const ExecContext& ctx, const TensorView& x, const Weight& weight) {
-  const ActivationGrid grid = grid_of(ctx, weight);
-  if (grid != ActivationGrid::None) round_to(grid, x, x);
+void round_activations(const TensorView& x, const InputRounding& rounding, const TensorView& out) {
+  for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+    const TensorView in = x.slice_rows(begin, end), rounded = out.slice_rows(begin, end);
+    if (rounding.codec)
+      quant::round_activations(*rounding.codec, in, rounded);
+    else
+      quant::round_activations(rounding.grid, in, rounded);
+  });
 }
 
 void embedding(const ExecContext& ctx, const Kernels& kernels, const Weight& table, std::span<const std::int32_t> tokens,

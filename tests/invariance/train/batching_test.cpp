@@ -124,10 +124,14 @@ TEST_P(Batching, ThreadsAreTheSameToTheBit) {
 
 INSTANTIATE_TEST_SUITE_P(Settings, Batching,
                          ::testing::Values(Setting{DType::F32, nullptr}, Setting{DType::BF16, nullptr},
-                                           Setting{DType::F32, "q4_0"}, Setting{DType::BF16, "int4-sym-g32"}),
+                                           Setting{DType::F32, "q4_0"}, Setting{DType::BF16, "int4-sym-g32"},
+                                           Setting{DType::F32, "int8-int4"}, Setting{DType::BF16, "fp8-fp8"},
+                                           Setting{DType::F32, "nvfp4"}),
                          [](const auto& test) {
-                           return std::string(test.param.compute == DType::F32 ? "f32" : "bf16") +
-                                  (test.param.scheme ? "_qat" : "_lora");
+                           std::string name = test.param.compute == DType::F32 ? "f32_" : "bf16_";
+                           name += test.param.scheme ? test.param.scheme : "lora";
+                           std::ranges::replace(name, '-', '_');
+                           return name;
                          });
 
 TEST(Threads, AWholeRunIsTheSameToTheBit) {

@@ -82,9 +82,9 @@ TEST_P(LinearTest, EightBitActivations) {
     expect_close(a, expected_a.value, expected_a.error, "in codes");
     expect_close(b, expected_b.value, expected_b.error, "dense");
     const std::vector<std::byte> before = x.bytes();
-    round_activations(ctx_, x, Weight(dense));
+    round_activations(ctx_, x, input_rounding(ctx_, Weight(dense)), x);
     EXPECT_EQ(x.bytes(), before);
-    round_activations(ctx_, x, Weight(coded.view));
+    round_activations(ctx_, x, input_rounding(ctx_, Weight(coded.view)), x);
     EXPECT_EQ(x.bytes(), rounded.bytes());
   }
 }
