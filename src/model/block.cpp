@@ -24,7 +24,7 @@ class ProductInput {
  public:
   ProductInput(const BlockCall& call, const TensorView& x) : call_(call), x_(x) {}
   const TensorView& of(Linear l) {
-    const ops::InputRounding rounding = ops::input_rounding(call_.ctx, call_.weights[l]);
+    const quant::InputFormat rounding = ops::input_rounding(call_.ctx, call_.weights[l]);
     if (!rounding) return x_;
     if (!copy_) copy_ = call_.ctx.workspace->allocate(x_.dtype, x_.shape);
     if (rounding_ != rounding) ops::round_activations(call_.ctx, x_, rounding, copy_);
@@ -35,7 +35,7 @@ class ProductInput {
  private:
   const BlockCall& call_;
   TensorView x_, copy_;
-  ops::InputRounding rounding_;
+  quant::InputFormat rounding_;
 };
 
 /// y (= or, with `accumulate`, +=) x · Wᵀ, plus s · (x · Aᵀ) · Bᵀ where an adapter is applied unmerged. x T; y T or F32.

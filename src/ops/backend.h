@@ -14,7 +14,7 @@ class Backend {
                       MatmulOptions options) const = 0;
   virtual void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts,
                       bool accumulate) const = 0;
-  virtual void round_activations(const ExecContext& ctx, const TensorView& x, const InputRounding& rounding,
+  virtual void round_activations(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
                                  const TensorView& out) const = 0;
   virtual void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) const = 0;
   virtual void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out) const = 0;

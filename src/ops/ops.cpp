@@ -187,13 +187,14 @@ void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, c
   linear(ctx, x, {&part, 1}, accumulate);
 }
 
-InputRounding input_rounding(const ExecContext& ctx, const Weight& weight) {
-  if (weight.input) return {weight.input, quant::ActivationGrid::None};
+quant::InputFormat input_rounding(const ExecContext& ctx, const Weight& weight) {
+  if (weight.input) return {quant::ActivationGrid::None, weight.input};
   if (ctx.activations != Activations::Bits8 || !weight.encoded.codec) return {};
-  return {nullptr, quant::activation_grid(*weight.encoded.codec)};
+  return {quant::activation_grid(*weight.encoded.codec), nullptr};
 }
 
-void round_activations(const ExecContext& ctx, const TensorView& x, const InputRounding& rounding, const TensorView& out) {
+void round_activations(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
+                       const TensorView& out) {
   const Checker check("round_activations", ctx, {{"x", &x}, {"out", &out}});
   check.activation(x);
   check.dtype(out.dtype == x.dtype, "the same for x and out");

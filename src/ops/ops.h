@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <span>
 
-#include "quant/activations.h"
 #include "quant/codec.h"
+#include "quant/int_product.h"
 #include "tensor/exec_context.h"
 #include "tensor/tensor.h"
 
@@ -53,16 +53,9 @@ struct LinearPart {
   TensorView y;   ///< [M, N]; T or F32.
 };
 
-/// How the activations of a product are rounded before it: to a number format, on a grid, or not at all.
-struct InputRounding {
-  const quant::Codec* codec = nullptr;
-  quant::ActivationGrid grid = quant::ActivationGrid::None;
-
-  explicit operator bool() const { return codec || grid != quant::ActivationGrid::None; }
-  bool operator==(const InputRounding&) const = default;
-};
-/// That of products with `weight`: its `input`, else the grid that goes with its format where ctx.activations is Bits8.
-InputRounding input_rounding(const ExecContext& ctx, const Weight& weight);
+/// What the activations of products with `weight` are rounded to before them: its `input`, else the grid that goes with its
+/// format where ctx.activations is Bits8, else nothing.
+quant::InputFormat input_rounding(const ExecContext& ctx, const Weight& weight);
 
 /// y (= or, with `accumulate`, +=, F32) rounded(x) [M, K] · weightᵀ for every part, x rounded as input_rounding says of that
 /// part's weight (in a copy; once for all parts that agree). x T; a dense weight has the same T. Without `dense`, M is at
@@ -72,7 +65,8 @@ void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, c
 
 /// out = x (T, of one shape; may be the same memory) rounded so. `linear` does it on its own; this is for ops that take a
 /// dense weight, and for gradients of weights, which are products with x as the forward product saw it.
-void round_activations(const ExecContext& ctx, const TensorView& x, const InputRounding& rounding, const TensorView& out);
+void round_activations(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
+                       const TensorView& out);
 
 // ---- Element-wise and gather ------------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class CpuBackend final : public Backend {
     cpu::linear(ctx, isa_, kernels_, x, parts, accumulate);
   }
 
-  void round_activations(const ExecContext&, const TensorView& x, const InputRounding& rounding,
+  void round_activations(const ExecContext&, const TensorView& x, const quant::InputFormat& rounding,
                          const TensorView& out) const override {
     cpu::round_activations(x, rounding, out);
   }

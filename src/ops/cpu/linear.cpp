@@ -16,7 +16,7 @@ class Inputs {
   Inputs(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts) : ctx_(ctx) {
     inputs_.push_back({{}, x});
     for (const LinearPart& part : parts) {
-      const InputRounding rounding = input_rounding(ctx, part.weight);
+      const quant::InputFormat rounding = input_rounding(ctx, part.weight);
       if (find(rounding)) continue;
       const TensorView input = workspace(ctx, "linear").allocate(x.dtype, Shape{x.rows(), x.cols()});
       round_activations(x, rounding, input);
@@ -27,10 +27,10 @@ class Inputs {
 
  private:
   struct Input {
-    InputRounding rounding;
+    quant::InputFormat rounding;
     TensorView x;
   };
-  const TensorView* find(const InputRounding& rounding) const {
+  const TensorView* find(const quant::InputFormat& rounding) const {
     const auto input = std::ranges::find(inputs_, rounding, &Input::rounding);
     return input == inputs_.end() ? nullptr : &input->x;
   }
@@ -75,7 +75,7 @@ void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const Tenso
   });
 }
 
-void round_activations(const TensorView& x, const InputRounding& rounding, const TensorView& out) {
+void round_activations(const TensorView& x, const quant::InputFormat& rounding, const TensorView& out) {
   for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
     const TensorView in = x.slice_rows(begin, end), rounded = out.slice_rows(begin, end);
     if (rounding.codec)

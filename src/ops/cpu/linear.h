@@ -12,7 +12,7 @@ void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const Tenso
             bool accumulate);
 
 /// ops::round_activations for checked operands.
-void round_activations(const TensorView& x, const InputRounding& rounding, const TensorView& out);
+void round_activations(const TensorView& x, const quant::InputFormat& rounding, const TensorView& out);
 
 /// ops::embedding for checked operands.
 void embedding(const ExecContext& ctx, const Kernels& kernels, const Weight& table, std::span<const std::int32_t> tokens,
