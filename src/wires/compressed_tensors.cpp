@@ -10,7 +10,8 @@
 // Packed integers are stored plus 2^(bits-1). Scales have the dtype of the model.
 #include "wires/compressed_tensors.h"
 
-#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "wires/formats.h"
@@ -169,6 +170,10 @@ std::vector<std::byte> CompressedTensors::unpack(const Matrix& matrix, const Fin
   const auto codes = bytes(at.codes_name(), at.codes_dtype(), at.codes_shape());
   parts.codes = at.packed ? unpack_bits(codes, at.rows, at.cols, format.bits(), at.unit()) : values_of<std::uint8_t>(codes);
   if (at.whole_words()) add_to_codes(parts.codes, -offset, format.bits());
+  if (!at.packed && format.integer())
+    for (const std::uint8_t code : parts.codes)
+      if (const int value = static_cast<std::int8_t>(code); value < -offset || value >= offset)
+        throw BadFile("tensor {}: expected integers of {} bits, found {}", at.codes_name(), format.bits(), value);
   const auto scales = bytes(at.scale_name(), scale_dtype(format.scale), at.scale_shape());
   const std::size_t row = static_cast<std::size_t>(at.groups) * format.scale_bytes();
   for (std::int64_t r = 0; r < at.rows; ++r) {
@@ -187,6 +192,8 @@ std::vector<std::byte> CompressedTensors::unpack(const Matrix& matrix, const Fin
   }
   if (at.has_global()) {
     const auto global = bytes(at.global_name(), DType::F32, {1});
+    if (const float value = values_of<float>(global)[0]; !(value > 0.0f) || !std::isfinite(value))
+      throw BadFile("tensor {}: expected a finite number above 0, found {}", at.global_name(), value);
     for (std::int64_t r = 0; r < at.rows; ++r) parts.headers.insert(parts.headers.end(), global.begin(), global.end());
   }
   if (at.whole_words()) {
