@@ -87,8 +87,8 @@ float fit_magnitude(const ScaledFormat& f, float a) {
     case Mapping::SymFull: return std::max(rounded(f.scale, a / full), rounded(f.scale, kMslkFloor));
     case Mapping::MslkSym: return std::max(a, kMslkFloor) / full;
     case Mapping::CtSym: return or_epsilon(f.scale, rounded(f.scale, a / half));
-    case Mapping::Fp8: return rounded(f.scale, a / small_float(f.element)->largest);
-    case Mapping::CtFp8: return or_epsilon(f.scale, rounded(f.scale, a / small_float(f.element)->largest));
+    case Mapping::Fp8:
+    case Mapping::CtFp8: return rounded(f.scale, a / small_float(f.element)->largest);
     case Mapping::Nv:
     case Mapping::NvLocal: return a / 6.0f;
     case Mapping::NvCt: return rounded(ScaleType::BF16, a / 6.0f);
@@ -239,7 +239,8 @@ float nv_tensor(Mapping mapping, float amax) {
 }
 
 Rounding store_float(const ScaledFormat& f, const float* params, std::byte* out) {
-  const float scale = params[0];
+  // Not in the fit: a row of zeros must not raise the scale that it shares with others.
+  const float scale = f.mapping == Mapping::CtFp8 ? or_epsilon(f.scale, params[0]) : params[0];
   put_scale(f.scale, scale, out);
   switch (f.mapping) {
     case Mapping::Fp8:  // a scale of 0: all codes zeros

@@ -73,19 +73,17 @@ class Awq final : public Wire {
     for (const Matrix& matrix : matrices)
       if (!matrix.codec && matrix.role == quant::Role::Linear) plain.push_back(module_of(matrix));
     if (!plain.is_null()) plain.push_back("lm_head");
-    return {{"quant_method", kMethod},
-            {"bits", kBits},
-            {"group_size", codec && codec->group() > 0 ? codec->group() : -1},
-            {"zero_point", true},
-            {"version", "gemm"},
-            {"modules_to_not_convert", plain}};
+    return {
+        {"quant_method", kMethod}, {"bits", kBits},     {"group_size", codec && codec->group() > 0 ? codec->group() : -1},
+        {"zero_point", true},      {"version", "gemm"}, {"modules_to_not_convert", plain}};
   }
 
   bool matches(const Json& config) const override {
     const Json* method = files::find_key(config, "quant_method");
     return method && *method == kMethod;
   }
-  void describe(Matrix& matrix, const Json& config, const files::SafetensorsMetadata&, const FindTensor& find) const override {
+  void describe(Matrix& matrix, const Json& config, const files::SafetensorsMetadata&,
+                const FindTensor& find) const override {
     matrix.codec = matrix.input = nullptr;
     if (!find(module_of(matrix) + ".qweight")) return;
     const std::string version = files::optional_string(config, "version", kOrigin).value_or("gemm");
@@ -97,15 +95,15 @@ class Awq final : public Wire {
     if (matrix.cols % group != 0 || matrix.rows % kInWord != 0)
       throw Unsupported("{}: {} x {} in groups of {}: only whole groups and words are read", matrix.name, matrix.rows,
                         matrix.cols, group);
-    matrix.codec = zero_scale_codec(matrix, kBits, group, read_zeros(matrix, matrix.cols / group, find));
+    matrix.codec = zero_scale_codec(matrix, kBits, stated, read_zeros(matrix, matrix.cols / group, find));
   }
   std::vector<std::byte> unpack(const Matrix& matrix, const FindTensor& find) const override {
     const std::string module = module_of(matrix);
     const std::int64_t k = matrix.cols, n = matrix.rows, groups = groups_of(matrix);
     const auto scales = require_tensor(find, module + ".scales", DType::F16, {groups, n}).data;
     const auto codes = require_tensor(find, module + ".qweight", DType::I32, {k, n / kInWord}).data;
-    return from_zero_scale(
-        matrix, {from_words(codes, k, n), read_zeros(matrix, groups, find), {scales.begin(), scales.end()}});
+    return from_zero_scale(matrix,
+                           {from_words(codes, k, n), read_zeros(matrix, groups, find), {scales.begin(), scales.end()}});
   }
 
  private:
@@ -118,7 +116,7 @@ class Awq final : public Wire {
 
 }  // namespace
 
-const Wire& awq() {
+const Wire& awq_wire() {
   static const Awq wire;
   return wire;
 }

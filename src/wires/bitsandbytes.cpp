@@ -44,8 +44,8 @@ std::int64_t nested_count(const Matrix& matrix) {
 
 /// The JSON that quant_state holds, as Python writes it. `offset`: the mean that was taken off the absmaxes.
 std::string state_text(const Matrix& matrix, const ScaledCodec& codec, float offset) {
-  std::string text = fmt::format(R"({{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": [{}, {}])", kind_of(codec),
-                                 kBlock, torch_name(matrix.dtype), matrix.rows, matrix.cols);
+  std::string text = fmt::format(R"({{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": [{}, {}])",
+                                 kind_of(codec), kBlock, torch_name(matrix.dtype), matrix.rows, matrix.cols);
   if (is_double(codec))
     text += fmt::format(R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {})", kNestedBlock,
                         static_cast<double>(offset));
@@ -78,8 +78,7 @@ class Bitsandbytes final : public Wire {
 
   std::string refusal(const Matrix& matrix) const override {
     if (!matrix.codec) return "";
-    if (matrix.role != quant::Role::Linear)
-      return "bitsandbytes holds linears; embedding and head stay in 16 bits";
+    if (matrix.role != quant::Role::Linear) return "bitsandbytes holds linears; embedding and head stay in 16 bits";
     if (!is_4bit(quant::as_scaled(matrix.codec)))
       return fmt::format("{} is no format of bitsandbytes; those are nf4, fp4, nf4-dq and fp4-dq", matrix.codec->name());
     if (matrix.input) return "bitsandbytes rounds no activations beside 4-bit weights";
@@ -113,8 +112,9 @@ Parts make_parts(const Matrix& matrix, const ScaledCodec::Parts* parts, float of
     const std::size_t header = codec.format().header_bytes(groups);
     for (std::int64_t b = 0; is_double(codec) && b < nested_count(matrix); ++b) {
       const auto [row, place] = nested_place(b, groups);
-      const auto from = parts->headers.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(row) * header +
-                                                                             static_cast<std::size_t>(1 + place) * sizeof(float));
+      const auto from =
+          parts->headers.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(row) * header +
+                                                               static_cast<std::size_t>(1 + place) * sizeof(float));
       nested.insert(nested.end(), from, from + sizeof(float));
     }
   }
@@ -176,7 +176,8 @@ Json Bitsandbytes::config(std::span<const Matrix> matrices) const {
 std::pair<Json, std::string> read_state(const Matrix& matrix, const FindTensor& find) {
   for (const char* kind : {"nf4", "fp4"})
     if (const files::SafetensorsTensor* tensor = find(state_name(matrix, kind))) {
-      if (tensor->dtype != DType::U8) throw BadFile("tensor {}: expected U8, found {}", tensor->name, dtype_name(tensor->dtype));
+      if (tensor->dtype != DType::U8)
+        throw BadFile("tensor {}: expected U8, found {}", tensor->name, dtype_name(tensor->dtype));
       const std::string_view text(reinterpret_cast<const char*>(tensor->data.data()), tensor->data.size());
       return {files::parse_json(text, tensor->name, {.max_bytes = 1 << 16, .max_depth = 8}), kind};
     }
@@ -186,7 +187,7 @@ std::pair<Json, std::string> read_state(const Matrix& matrix, const FindTensor& 
 void check_state(const Matrix& matrix, const Json& state, const std::string& where) {
   if (const std::int64_t block = files::require_int(state, "blocksize", where); block != kBlock)
     throw Unsupported("{}: blocks of {} values are read, found {}", where, kBlock, block);
-  const Json expected = {matrix.rows, matrix.cols};
+  const Json expected = Json::array({matrix.rows, matrix.cols});
   if (const Json& shape = files::require_array(state, "shape", where); shape != expected)
     throw BadFile("{}: shape: expected {}, found {}", where, expected.dump(), files::describe(shape));
   if (const auto nested = files::optional_int(state, "nested_blocksize", where); nested && *nested != kNestedBlock)
@@ -230,8 +231,7 @@ std::vector<std::byte> nested_headers(const Matrix& matrix, const FindTensor& fi
   const std::string where = state_name(matrix, kind);
   check_state(matrix, state, where);
   const auto offset = static_cast<float>(files::require_number(state, "nested_offset", where, -3e38, 3e38));
-  const auto map =
-      values_of<float>(require_tensor(find, matrix.name + ".nested_quant_map", DType::F32, {256}).data);
+  const auto map = values_of<float>(require_tensor(find, matrix.name + ".nested_quant_map", DType::F32, {256}).data);
   if (!std::ranges::equal(map, quant::dynamic_map()))
     throw Unsupported("tensor {}.nested_quant_map: expected the signed dynamic map of bitsandbytes", matrix.name);
   const auto nested = values_of<float>(require_tensor(find, matrix.name + ".nested_absmax", DType::F32, {count}).data);
@@ -268,7 +268,7 @@ std::vector<std::byte> Bitsandbytes::unpack(const Matrix& matrix, const FindTens
 
 }  // namespace
 
-const Wire& bitsandbytes() {
+const Wire& bitsandbytes_wire() {
   static const Bitsandbytes wire;
   return wire;
 }

@@ -1,5 +1,6 @@
 // compressed-tensors 0.20: what llm-compressor writes, and vLLM and transformers read. A linear [N, K] of a module is
-//     pack-quantized        weight_packed I32 [N, ⌈K·bits/32⌉], weight_scale [N, groups], weight_shape I64 [2]; of asymmetric
+//     pack-quantized        weight_packed I32 [N, ⌈K·bits/32⌉], weight_scale [N, groups], weight_shape I64 [2]; of
+//     asymmetric
 //                           ones weight_zero_point I32 [⌈N·bits/32⌉, groups], packed along the rows
 //     int-quantized         weight I8 [N, K], weight_scale [N, groups]; asymmetric: weight_zero_point I8 [N, groups]
 //     float-quantized       weight F8_E4M3 [N, K], weight_scale [N, 1], [1] or, in blocks of 128 × 128, [⌈N/128⌉, K/128]
@@ -206,7 +207,7 @@ std::vector<std::byte> CompressedTensors::unpack(const Matrix& matrix, const Fin
 
 }  // namespace
 
-const Wire& compressed_tensors() {
+const Wire& compressed_tensors_wire() {
   static const CompressedTensors wire;
   return wire;
 }

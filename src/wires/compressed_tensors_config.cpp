@@ -42,7 +42,8 @@ std::optional<Args> weight_args(const ScaledFormat& format) {
     if (!is_affine(format)) return std::nullopt;
     return Args{format.bits(), true, !format.asymmetric(), format.group ? "group" : "channel", format.group};
   }
-  if (is_mx(format) && (format.element == Element::E2M1 || format.element == Element::E2M3 || format.element == Element::E4M3))
+  if (is_mx(format) &&
+      (format.element == Element::E2M1 || format.element == Element::E2M3 || format.element == Element::E4M3))
     return Args{format.bits(), false, true, "group", 32, "torch.uint8"};
   if (is_float(format, Element::E2M1, Mapping::NvCt)) return Args{4, false, true, "tensor_group", 16, "torch.float8_e4m3fn"};
   if (format.element != Element::E4M3 || (format.mapping != Mapping::Fp8 && format.mapping != Mapping::CtFp8))
@@ -75,11 +76,11 @@ bool go_together(const Args& weight, const Args& input) {
 }
 
 Json to_json(const Args& args, bool dynamic) {
-  Json json = {{"num_bits", args.bits},         {"type", args.integer ? "int" : "float"}, {"symmetric", args.symmetric},
-               {"strategy", args.strategy},     {"dynamic", dynamic},
-               {"group_size", args.group ? Json(args.group) : Json()}};
+  Json json = {{"num_bits", args.bits},       {"type", args.integer ? "int" : "float"},
+               {"symmetric", args.symmetric}, {"strategy", args.strategy},
+               {"dynamic", dynamic},          {"group_size", args.group ? Json(args.group) : Json()}};
   if (!args.scale_dtype.empty()) json["scale_dtype"] = args.scale_dtype;
-  if (args.strategy == "block") json["block_structure"] = {128, 128};
+  if (args.strategy == "block") json["block_structure"] = Json::array({128, 128});
   return json;
 }
 
@@ -117,7 +118,7 @@ Args read_args(const Json& json, const std::string& where) {
   const std::string order = files::optional_string(json, "actorder", where).value_or("static");
   if (order != "static" && order != "weight")
     throw Unsupported("{}: actorder \"{}\": columns that are quantized in an order of their own are not read", where, order);
-  if (const Json* block = files::optional_array(json, "block_structure", where); block && *block != Json({128, 128}))
+  if (const Json* block = files::optional_array(json, "block_structure", where); block && *block != Json::array({128, 128}))
     throw Unsupported("{}: block_structure: blocks of 128 x 128 are read, found {}", where, block->dump());
   return args;
 }
@@ -181,8 +182,7 @@ const Json& group_for(const std::string& module, const Json& config) {
 /// What changes weights or activations beside the groups.
 void refuse_the_rest(const Json& config) {
   const Json* transform = files::find_key(config, "transform_config");
-  if (transform && !transform->empty())
-    throw Unsupported("{}: transform_config: rotated weights are not read", kOrigin);
+  if (transform && !transform->empty()) throw Unsupported("{}: transform_config: rotated weights are not read", kOrigin);
   const Json* sparsity = files::find_key(config, "sparsity_config");
   if (sparsity && !sparsity->empty() && files::optional_string(*sparsity, "format", kOrigin).value_or("dense") != "dense")
     throw Unsupported("{}: sparsity_config: sparse weights are not read", kOrigin);
@@ -197,9 +197,10 @@ std::string ct_refusal(const Matrix& matrix) {
   const auto* codec = quant::as_scaled(matrix.codec);
   const std::optional<Args> weights = codec ? weight_args(codec->format()) : std::nullopt;
   if (!weights)
-    return fmt::format("{} is no format of compressed-tensors; those are int2 … int8 with integer zero points or none, "
-                       "fp8-e4m3 by rows, tensors or blocks, mxfp4, mxfp6-e2m3, mxfp8-e4m3 and nvfp4-ct",
-                       matrix.codec->name());
+    return fmt::format(
+        "{} is no format of compressed-tensors; those are int2 … int8 with integer zero points or none, "
+        "fp8-e4m3 by rows, tensors or blocks, mxfp4, mxfp6-e2m3, mxfp8-e4m3 and nvfp4-ct",
+        matrix.codec->name());
   const std::optional<ScaleType> model = scale_type(matrix.dtype);
   if (codec->format().scale <= ScaleType::F16 && codec->format().scale != model)
     return fmt::format("scales have the dtype of the model's other tensors, {}; {} has {}", dtype_name(matrix.dtype),
@@ -210,7 +211,8 @@ std::string ct_refusal(const Matrix& matrix) {
   if (input && input->format().element == Element::E2M1 && !inputs)
     return "activations in NVFP4 need a calibrated input_global_scale; take weights alone (scheme nvfp4a16)";
   if (!inputs || !go_together(*weights, *inputs))
-    return fmt::format("compressed-tensors has no weights in {} with activations in {}", codec->name(), matrix.input->name());
+    return fmt::format("compressed-tensors has no weights in {} with activations in {}", codec->name(),
+                       matrix.input->name());
   return "";
 }
 
@@ -225,16 +227,16 @@ Json ct_config(std::span<const Matrix> matrices) {
       continue;
     }
     const Json group = group_of(matrix);
-    auto found = std::ranges::find(groups, group, &std::pair<Json, Json>::first);
-    if (found == groups.end()) found = groups.insert(groups.end(), {group, Json::array()});
-    found->second.push_back(module_of(matrix));
+    const auto found = std::ranges::find(groups, group, &std::pair<Json, Json>::first);
+    auto& [kept, modules] = found == groups.end() ? groups.emplace_back(group, Json::array()) : *found;
+    modules.push_back(module_of(matrix));
   }
   if (!head) ignore.push_back("lm_head");  // tied: a linear of that name is made by readers
   Json config_groups = Json::object();
   std::string format = groups.empty() ? "dense" : groups.front().first["format"].get<std::string>();
   for (auto& [group, modules] : groups) {
     if (group["format"] != format) format = "mixed-precision";
-    group["targets"] = groups.size() == 1 ? Json({"Linear"}) : modules;
+    group["targets"] = groups.size() == 1 ? Json::array({"Linear"}) : modules;
     config_groups[fmt::format("group_{}", config_groups.size())] = group;
   }
   return {{"quant_method", kMethod},
@@ -242,6 +244,7 @@ Json ct_config(std::span<const Matrix> matrices) {
           {"quantization_status", "compressed"},
           {"config_groups", config_groups},
           {"ignore", ignore},
+          {"moe_sparsity_config", nullptr},
           {"kv_cache_scheme", nullptr},
           {"global_compression_ratio", nullptr},
           {"sparsity_config", Json::object()},

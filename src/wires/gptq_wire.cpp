@@ -1,8 +1,7 @@
 // The layout of AutoGPTQ and gptqmodel. A linear [N, K] in integers of b bits (2, 3, 4, 8) with groups of g inputs is
 //     qweight I32 [K·b/32, N]    codes 0 … 2^b - 1 as a stream along K, lowest bits first
-//     qzeros  I32 [K/g, N·b/32]  zero points as a stream along N; "gptq" stores them less one (mod 2^b), "gptq_v2" as they are
-//     scales  F16 [K/g, N]
-//     g_idx   I32 [K]            the group of each input
+//     qzeros  I32 [K/g, N·b/32]  zero points as a stream along N; "gptq" stores them less one (mod 2^b), "gptq_v2" as they
+//     are scales  F16 [K/g, N] g_idx   I32 [K]            the group of each input
 // w = (code - zero) · scale. With desc_act inputs were quantized in an order of their own, and g_idx is no run of groups.
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -120,7 +119,8 @@ bool Gptq::matches(const Json& config) const {
   return v2_ == (format && *format == "gptq_v2");
 }
 
-std::vector<std::uint8_t> Gptq::read_zeros(const Matrix& matrix, std::int64_t groups, int bits, const FindTensor& find) const {
+std::vector<std::uint8_t> Gptq::read_zeros(const Matrix& matrix, std::int64_t groups, int bits,
+                                           const FindTensor& find) const {
   const Shape shape{groups, matrix.rows * bits / kWordBits};
   const auto packed = require_tensor(find, module_of(matrix) + ".qzeros", DType::I32, shape).data;
   std::vector<std::uint8_t> zeros = unpack_bits(packed, groups, matrix.rows, bits, Unit::Word);
@@ -150,7 +150,8 @@ void Gptq::describe(Matrix& matrix, const Json& config, const files::Safetensors
     for (const auto& [pattern, change] : dynamic->items())
       if (!pattern.starts_with("-:"))
         throw Unsupported("{}: dynamic: other bits or groups for some modules (\"{}\") are not read", kOrigin, pattern);
-  const std::int64_t bits = files::require_int(config, "bits", kOrigin), stated = files::require_int(config, "group_size", kOrigin);
+  const std::int64_t bits = files::require_int(config, "bits", kOrigin),
+                     stated = files::require_int(config, "group_size", kOrigin);
   if (std::ranges::find(kBits, bits) == std::end(kBits))
     throw Unsupported("{}: bits: 2, 3, 4 and 8 are read, found {}", kOrigin, bits);
   const std::int64_t group = stated > 0 ? stated : matrix.cols;
@@ -158,7 +159,8 @@ void Gptq::describe(Matrix& matrix, const Json& config, const files::Safetensors
     throw Unsupported("{}: {} x {} codes of {} bits in groups of {}: only whole groups and words are read", matrix.name,
                       matrix.rows, matrix.cols, bits, group);
   require_runs(matrix, group, find);
-  matrix.codec = zero_scale_codec(matrix, bits, group, read_zeros(matrix, matrix.cols / group, static_cast<int>(bits), find));
+  matrix.codec =
+      zero_scale_codec(matrix, bits, stated, read_zeros(matrix, matrix.cols / group, static_cast<int>(bits), find));
 }
 
 std::vector<std::byte> Gptq::unpack(const Matrix& matrix, const FindTensor& find) const {
@@ -168,8 +170,7 @@ std::vector<std::byte> Gptq::unpack(const Matrix& matrix, const FindTensor& find
   const auto codes = require_tensor(find, module + ".qweight", DType::I32, {words, n}).data;
   const auto scales = require_tensor(find, module + ".scales", DType::F16, {groups, n}).data;
   ZeroScale parts;
-  parts.codes =
-      transposed(unpack_bits(transposed(codes, words, n, 4), n, matrix.cols, bits, Unit::Word), n, matrix.cols);
+  parts.codes = transposed(unpack_bits(transposed(codes, words, n, 4), n, matrix.cols, bits, Unit::Word), n, matrix.cols);
   parts.zeros = read_zeros(matrix, groups, bits, find);
   parts.scales.assign(scales.begin(), scales.end());
   return from_zero_scale(matrix, parts);
@@ -177,12 +178,12 @@ std::vector<std::byte> Gptq::unpack(const Matrix& matrix, const FindTensor& find
 
 }  // namespace
 
-const Wire& gptq() {
+const Wire& gptq_wire() {
   static const Gptq wire(false);
   return wire;
 }
 
-const Wire& gptq_v2() {
+const Wire& gptq_v2_wire() {
   static const Gptq wire(true);
   return wire;
 }

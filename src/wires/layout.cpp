@@ -46,14 +46,12 @@ const quant::Codec* integer_codec(std::int64_t bits, bool symmetric, std::int64_
   return quant::find_codec(name);
 }
 
-bool is_affine(const quant::ScaledFormat& format) {
-  return format.integer() && format.mapping != quant::Mapping::Tinygemm;
-}
+bool is_affine(const quant::ScaledFormat& format) { return format.integer() && format.mapping != quant::Mapping::Tinygemm; }
 
 void require_fit(const Matrix& matrix, const quant::Codec& codec) {
   if (!codec.fits(matrix.cols))
-    throw Unsupported("{}: rows of {} elements are no multiple of the groups of {}, {}", matrix.name, matrix.cols, codec.name(),
-                      codec.group());
+    throw Unsupported("{}: rows of {} elements are no multiple of the groups of {}, {}", matrix.name, matrix.cols,
+                      codec.name(), codec.group());
 }
 
 }  // namespace temper::wires

@@ -59,9 +59,9 @@ std::string zero_scale_refusal(const Matrix& matrix, std::string_view wire, std:
     return fmt::format("{} is no format of {}; those are integers of {} bits, zero points integers or none",
                        matrix.codec->name(), wire, fmt::join(bits, ", "));
   if (codec->format().scale != ScaleType::F16)
-    return fmt::format("{} stores scales in f16; take {}", wire,
-                       integer_codec(codec->format().bits(), !codec->format().asymmetric(), codec->group(), ScaleType::F16)
-                           ->name());
+    return fmt::format(
+        "{} stores scales in f16; take {}", wire,
+        integer_codec(codec->format().bits(), !codec->format().asymmetric(), codec->group(), ScaleType::F16)->name());
   if (matrix.input) return fmt::format("{} rounds no activations", wire);
   return "";
 }
@@ -80,7 +80,8 @@ const ScaledCodec* common_codec(std::span<const Matrix> matrices, std::string_vi
 const quant::Codec* zero_scale_codec(const Matrix& matrix, std::int64_t bits, std::int64_t group,
                                      std::span<const std::uint8_t> zeros) {
   const bool symmetric = std::ranges::all_of(zeros, [&](std::uint8_t zero) { return zero == 1 << (bits - 1); });
-  const quant::Codec* codec = integer_codec(bits, symmetric, group > 0 && group != matrix.cols ? group : 0, ScaleType::F16);
+  const quant::Codec* codec = integer_codec(bits, symmetric, std::max<std::int64_t>(group, 0), ScaleType::F16);
+  if (!codec && group == matrix.cols) codec = integer_codec(bits, symmetric, 0, ScaleType::F16);
   if (!codec)
     throw Unsupported("{}: integers of {} bits in groups of {}: no format of temper's is that", matrix.name, bits, group);
   require_fit(matrix, *codec);

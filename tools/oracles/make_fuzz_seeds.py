@@ -154,7 +154,64 @@ def make_gguf(llama_gguf):
     (out / "empty.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
 
 
+def quantized_file(config, tensors):
+    """quantization_config, a line end, and a safetensors file of (name, dtype, shape, bytes)."""
+    header, data = {}, b""
+    for name, dtype, shape, content in tensors:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    return json.dumps(config).encode() + b"\n" + len(text).to_bytes(8, "little") + text + data
+
+
+def make_wires():
+    """The module m, [8, 64], as fuzz_wires.cpp looks for it."""
+    out = folder("wires")
+
+    def filled(name, dtype, *shape):
+        size = {"F32": 4, "I32": 4, "BF16": 2, "F16": 2}.get(dtype, 1) * int(np.prod(shape))
+        return (name, dtype, list(shape), (bytes([1, 60, 2, 60]) * size)[:size])
+
+    def compressed(weights, tensors, inputs=None):
+        group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs}
+        return quantized_file({"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}, tensors)
+
+    int4 = {"num_bits": 4, "type": "int", "symmetric": False, "strategy": "group", "group_size": 32}
+    shape = ("m.weight_shape", "I64", [2], (8).to_bytes(8, "little") + (64).to_bytes(8, "little"))
+    packed = filled("m.weight_packed", "I32", 8, 8)
+    (out / "int4.bin").write_bytes(
+        compressed(int4, [packed, filled("m.weight_scale", "BF16", 8, 2), filled("m.weight_zero_point", "I32", 1, 2), shape])
+    )
+    nvfp4 = {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16, "scale_dtype": "torch.float8_e4m3fn"}
+    one = ("m.weight_global_scale", "F32", [1], np.float32(2).tobytes())
+    (out / "nvfp4.bin").write_bytes(
+        compressed(nvfp4, [filled("m.weight_packed", "U8", 8, 32), filled("m.weight_scale", "F8_E4M3", 8, 4), one])
+    )
+    token = {"num_bits": 8, "type": "float", "strategy": "token", "dynamic": True}
+    fp8 = {"num_bits": 8, "type": "float", "strategy": "channel"}
+    (out / "fp8.bin").write_bytes(
+        compressed(fp8, [filled("m.weight", "F8_E4M3", 8, 64), filled("m.weight_scale", "BF16", 8, 1)], token)
+    )
+    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [8, 64]}
+    state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.5}
+    text = json.dumps(state).encode()
+    name = "m.weight.quant_state.bitsandbytes__nf4"
+    maps = [filled("m.weight.quant_map", "F32", 16), filled("m.weight.nested_quant_map", "F32", 256)]
+    nested = [filled("m.weight.absmax", "U8", 8), filled("m.weight.nested_absmax", "F32", 1)]
+    tensors = [filled("m.weight", "U8", 256, 1), (name, "U8", [len(text)], text)] + nested + maps
+    (out / "nf4.bin").write_bytes(quantized_file({"quant_method": "bitsandbytes", "load_in_4bit": True}, tensors))
+    int8 = [filled("m.weight", "I8", 8, 64), filled("m.SCB", "F32", 8)]
+    (out / "int8.bin").write_bytes(quantized_file({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8))
+    gptq = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False}
+    tensors = [filled("m.qweight", "I32", 8, 8), filled("m.qzeros", "I32", 2, 1), filled("m.scales", "F16", 2, 8)]
+    (out / "gptq.bin").write_bytes(quantized_file(gptq, tensors))
+    awq = {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}
+    tensors = [filled("m.qweight", "I32", 64, 1), filled("m.qzeros", "I32", 2, 1), filled("m.scales", "F16", 2, 8)]
+    (out / "awq.bin").write_bytes(quantized_file(awq, tensors))
+
+
 if __name__ == "__main__":
+    make_wires()
     make_json()
     make_safetensors()
     llama = make_tokenizers()
