@@ -3,6 +3,7 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "model/kept_codes.h"
 #include "model/peft.h"
 #include "quant/scheme.h"
 
@@ -57,7 +58,9 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
     loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute);
     loaded->encoded_ = std::make_unique<model::EncodedWeights>(
         ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage());
-    loaded->encoded_->encode(ctx, loaded->adapters_.get());
+    std::vector<model::Encoding> how;
+    if (trained && run->kept_codes) how = model::restore_kept_codes(path / model::kKeptCodesName, *loaded->encoded_);
+    loaded->encoded_->encode(ctx, loaded->adapters_.get(), nullptr, how);
     if (trained) check_codes(*loaded->encoded_, *run, path);
     source = loaded->encoded_.get();
   }

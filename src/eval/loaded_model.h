@@ -18,10 +18,10 @@ namespace temper::eval {
 
 /// Opens `path` and builds whatever it takes to run it; without a scheme, weights stay in the number formats in which the
 /// file holds them. A run with a scheme is evaluated as trained: its adapters merged,
-/// its codes made again (they are a pure function of base and adapter) and checked against the run's checksum (VerifyFailed
-/// if they differ). A run without a scheme applies its adapters unmerged. With `scheme` given, a 16-bit model or run is
-/// quantized in memory (PTQ): adapters merged and rounded to 16-bit first; BadRecipe if the run was trained with another
-/// scheme.
+/// its codes made again (they are a pure function of base and adapter, but where the run kept them) and checked against the
+/// run's checksum (VerifyFailed if they differ). A run without a scheme applies its adapters unmerged. With `scheme` given,
+/// a 16-bit model or run is quantized in memory (PTQ): adapters merged and rounded to 16-bit first; BadRecipe if the run was
+/// trained with another scheme.
 class LoadedModel {
  public:
   static std::unique_ptr<LoadedModel> open(const ExecContext& ctx, const std::filesystem::path& path,

@@ -14,6 +14,7 @@ struct RunInfo {
   std::string scheme = "none";  ///< Scheme that the forward pass used at the end of training.
   bool merged_in_f32 = false;   ///< Merged weights were not rounded to the base's dtype before the scheme.
   std::int64_t steps = 0;       ///< Optimizer steps done.
+  bool kept_codes = false;      ///< Some codes have parameters of their own: codes.safetensors has them.
   std::string
       codes_checksum;  ///< XXH3-64 (hex) over all encoded tensors in table order, as training ended; empty without a scheme.
 };

@@ -65,21 +65,21 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
 }
 
 quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* adapters,
-                                        std::vector<quant::CodeStats>* per_tensor) {
+                                        std::vector<quant::CodeStats>* per_tensor, std::span<const Encoding> how) {
   const TensorTable& table = base_.table();
   if (per_tensor) per_tensor->assign(table.size(), {});
   quant::CodeStats sum;
   for (int layer = 0; scheme_.linear && layer < table.layers(); ++layer) {
     for (const Linear l : kLinears) {
       const std::size_t index = table.linear(layer, l);
+      const Encoding encoding = how.empty() ? Encoding::Fit : how[index];
+      if (encoding == Encoding::Leave) continue;
       const Adapters::Entry* entry = adapters ? adapters->find(layer, l) : nullptr;
       const ops::LoraView lora = entry ? adapters->lora(*entry) : ops::LoraView{};
       quant::CodeStats stats;
       ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, merged_, *codecs_[index], encoded_[index],
-                            &stats);
-      sum.total += stats.total;
-      sum.changed += stats.changed;
-      sum.saturated += stats.saturated;
+                            &stats, encoding == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept);
+      sum += stats;
       if (per_tensor) (*per_tensor)[index] = stats;
     }
   }

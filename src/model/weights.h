@@ -62,6 +62,10 @@ class BaseWeights : public WeightSource {
   std::array<Tensor, kLinears.size()> scratch_;  // operands, where storage and compute dtype differ
 };
 
+/// What EncodedWeights::encode does with a tensor: fit and round it, round it with the parameters that its encoding holds,
+/// or leave it as it is.
+enum class Encoding : std::uint8_t { Fit, KeepParameters, Leave };
+
 /// Weights held in a scheme's number formats: the codes of this step. Made from a base, with adapters merged before
 /// rounding.
 class EncodedWeights : public WeightSource {
@@ -72,9 +76,10 @@ class EncodedWeights : public WeightSource {
   EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged);
 
   /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare
-  /// with the encoding before; `per_tensor`, if given, gets those of each tensor by its index in the table.
+  /// with the encoding before; `per_tensor`, if given, gets those of each tensor by its index in the table. `how`, by index
+  /// in the table, is asked only for projections; empty: fits all.
   quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters,
-                          std::vector<quant::CodeStats>* per_tensor = nullptr);
+                          std::vector<quant::CodeStats>* per_tensor = nullptr, std::span<const Encoding> how = {});
 
   BlockWeights acquire(const ExecContext& ctx, int layer, WeightForm form) override;
   void release(int) override {}
@@ -88,7 +93,9 @@ class EncodedWeights : public WeightSource {
   const BaseWeights& base() const { return base_; }
   /// Codes and parameters of a tensor in HF row order: what export writes. codec is null where the scheme leaves it 16-bit.
   quant::EncodedView encoded(std::size_t index) const;
-  std::span<std::byte> encoded_bytes(std::size_t index);  ///< The same, writable, for restoring a checkpoint.
+  /// The same, writable. An encoding holds its parameters as they are stored; whoever writes both here (a checkpoint, GPTQ,
+  /// a file's own blocks) and encodes with Encoding::KeepParameters from then on trains with them.
+  std::span<std::byte> encoded_bytes(std::size_t index);
 
  private:
   BaseWeights& base_;

@@ -55,7 +55,8 @@ class Backend {
   virtual void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora,
                           const TensorView& out) const = 0;
   virtual void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
-                                const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) const = 0;
+                                const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
+                                Parameters parameters) const = 0;
   virtual void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out) const = 0;
   virtual void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const TensorView& m,
                      const TensorView& v, const AdamW& options) const = 0;

@@ -422,7 +422,8 @@ void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& 
 }
 
 void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
-                      const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) {
+                      const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
+                      Parameters parameters) {
   const Checker check("merge_and_encode", ctx, {{"base", &base}});
   check.storage(base);
   if (storage != DType::F32 && storage != DType::BF16 && storage != DType::F16)
@@ -434,7 +435,7 @@ void merge_and_encode(const ExecContext& ctx, const TensorView& base, const Lora
   if (encoded.size() != bytes)
     throw LogicError("merge_and_encode: expected {} encoded bytes, found {}", bytes, encoded.size());
   check.work(lora ? lora_flops(base, *lora) : 0.0, static_cast<double>(bytes));
-  if (!is_empty(base)) ctx.backend->merge_and_encode(ctx, base, lora, storage, codec, encoded, stats);
+  if (!is_empty(base)) ctx.backend->merge_and_encode(ctx, base, lora, storage, codec, encoded, stats, parameters);
 }
 
 void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out) {

@@ -169,11 +169,16 @@ struct LoraView {
 /// is F32, BF16 or F16.
 void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora, const TensorView& out);
 
+/// Where a matrix's parameters come from: fit to the values at hand, or those that its encoding holds.
+enum class Parameters { Fit, Kept };
+
 /// encoded = codec.encode(merged), merged as merge_lora would write it in `storage`, tile by tile; `lora` null: base itself.
+/// With Parameters::Kept, codec.reround(merged): only codes are made anew.
 /// If `stats` is given, `encoded` must hold the earlier encoding (or be zero), against which changes are counted, and *stats
 /// +=. Non-finite merged values throw Diverged.
 void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
-                      const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats);
+                      const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
+                      Parameters parameters = Parameters::Fit);
 
 /// out [rows, cols] (T) = decode(encoded).
 void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out);

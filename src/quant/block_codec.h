@@ -18,7 +18,9 @@ namespace temper::quant {
 ///     kLow, kHigh              ends of the codes' range
 ///     fit(x, importance, energy, params)    `importance` of the block's elements or null; `energy` is the row's mean square
 ///     round(x, params, block)
+///     reround(x, block)        round with the parameters of the block
 ///     codes(block, codes), decode(block, values)
+///     kKept                    reround of a row, if there are kernels for it
 ///     kWeighted                whether importance changes the fit
 template <typename Format>
 class BlockCodec final : public Codec {
@@ -27,7 +29,9 @@ class BlockCodec final : public Codec {
   static constexpr std::size_t kElements = Format::kElements, kParams = Format::kParams;
 
  public:
-  BlockCodec() : Codec(Format::kName, kElements, true) {}
+  BlockCodec()
+      : Codec(
+            Format::kName, kElements, true, requires { Format::kSearch; }) {}
 
   std::size_t row_bytes(std::int64_t cols) const override {
     check_cols(*this, cols);
@@ -61,6 +65,30 @@ class BlockCodec final : public Codec {
       Block block{};
       Format::round(row.data() + b * kElements, params.data() + b * kParams, block);
       std::memcpy(encoded.data() + b * sizeof(Block), &block, sizeof(Block));
+    }
+  }
+
+  void reround(std::span<const float> row, std::span<std::byte> encoded) const override {
+    check_size(*this, "bytes of a row", row_bytes(static_cast<std::int64_t>(row.size())), encoded.size());
+    for (std::size_t i = 0; i < row.size(); i += kElements) {
+      Block block = load(encoded, i);
+      Format::reround(row.data() + i, block);
+      std::memcpy(encoded.data() + i / kElements * sizeof(Block), &block, sizeof(Block));
+    }
+  }
+
+  void reround_rows(const TensorView& values, std::span<std::byte> encoded) const override {
+    if constexpr (requires { Format::kKept; }) {
+      check_matrix(*this, values, encoded.size());
+      const std::size_t bytes = row_bytes(values.cols());
+      std::vector<float> row(static_cast<std::size_t>(values.cols()));
+      for (std::int64_t r = 0; r < values.rows(); ++r) {
+        widen_row(values, r, row);
+        Format::kKept.in_use().round(row.data(), values.cols(),
+                                     reinterpret_cast<unsigned char*>(encoded.data()) + static_cast<std::size_t>(r) * bytes);
+      }
+    } else {
+      Codec::reround_rows(values, encoded);
     }
   }
 

@@ -46,4 +46,10 @@ void Codec::round_rows(const TensorView& values, std::span<const float> params, 
   });
 }
 
+void Codec::reround_rows(const TensorView& values, std::span<std::byte> encoded) const {
+  check_matrix(*this, values, encoded.size());
+  const std::size_t bytes = row_bytes(values.cols());
+  for_each_row(values, [&](std::span<const float> row, std::size_t r) { reround(row, encoded.subspan(r * bytes, bytes)); });
+}
+
 }  // namespace temper::quant

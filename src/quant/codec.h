@@ -41,8 +41,10 @@ class Codec {
   virtual ~Codec() = default;
 
   std::string_view name() const { return name_; }  ///< "q4_0", "int4-sym-g32", …
-  std::int64_t group() const { return group_; }    ///< Elements of a row that share parameters; 0: the whole row.
-  bool encodes() const { return encodes_; }        ///< False for formats that are only read.
+  /// True if fitting searches, and so takes much longer than rounding: training then fits every few steps only.
+  bool searches() const { return searches_; }
+  std::int64_t group() const { return group_; }  ///< Elements of a row that share parameters; 0: the whole row.
+  bool encodes() const { return encodes_; }      ///< False for formats that are only read.
 
   /// True if a row of `cols` elements is a whole number of blocks (cols > 0).
   bool fits(std::int64_t cols) const { return cols > 0 && (group_ == 0 || cols % group_ == 0); }
@@ -55,8 +57,9 @@ class Codec {
   }
 
   // ---- The definition: scalar, slow, one row. ----
-  // fit, round, params_per_row, encode_rows and stats throw Unsupported where !encodes(). All throw LogicError where a size
-  // does not match. Values must be finite (callers check): others give bytes without meaning, but no undefined behaviour.
+  // fit, round, reround, params_per_row, encode_rows and stats throw Unsupported where !encodes(). All throw LogicError
+  // where a size does not match. Values must be finite (callers check): others give bytes without meaning, but no undefined
+  // behaviour.
   /// Parameters of a row: `params_per_row(cols)` floats, in f32 before the format rounds them for storage (ggml rounds codes
   /// with the unrounded scale).
   virtual std::int64_t params_per_row(std::int64_t cols) const = 0;
@@ -69,6 +72,10 @@ class Codec {
   }
   /// Writes the encoded row: stored parameters and codes.
   virtual void round(std::span<const float> row, std::span<const float> params, std::span<std::byte> encoded) const = 0;
+  /// round with the parameters that `encoded` holds, as they are stored: replaces its codes alone. A row that is just what
+  /// it decodes to keeps its codes, but where a format's own rounding is too coarse to give them back (8-bit integers scaled
+  /// in bf16). Between two fits of training, and wherever parameters come from elsewhere (a file, learnt scales).
+  virtual void reround(std::span<const float> row, std::span<std::byte> encoded) const = 0;
   virtual void decode(std::span<const std::byte> encoded, std::span<float> row) const = 0;
 
   // ---- Parameters that rows share: NVFP4's tensor scale, 128 × 128 blocks, the absmax of absmaxes. ----
@@ -89,6 +96,8 @@ class Codec {
   /// where a format has nothing faster.
   virtual void fit_rows(const TensorView& values, std::span<float> params) const;
   virtual void round_rows(const TensorView& values, std::span<const float> params, std::span<std::byte> encoded) const;
+  /// reround of every row. Rows share no step here, even where joins_rows(): what they share is stored.
+  virtual void reround_rows(const TensorView& values, std::span<std::byte> encoded) const;
   /// fit + (if joins_rows(), the matrix being all of `values`) join + round of every row. `values` is [rows, cols], F32 or
   /// BF16; `encoded` has rows * row_bytes(cols) bytes.
   virtual void encode_rows(const TensorView& values, std::span<std::byte> encoded) const = 0;
@@ -113,13 +122,13 @@ class Codec {
                           std::int64_t cols) const = 0;
 
  protected:
-  Codec(std::string name, std::int64_t group, bool encodes)
-      : name_(std::move(name)), group_(group), encodes_(encodes), dot_rule_(dot_rule(name_)) {}
+  Codec(std::string name, std::int64_t group, bool encodes, bool searches = false)
+      : name_(std::move(name)), group_(group), encodes_(encodes), searches_(searches), dot_rule_(dot_rule(name_)) {}
 
  private:
   std::string name_;
   std::int64_t group_;
-  bool encodes_;
+  bool encodes_, searches_;
   DotRule dot_rule_;
 };
 

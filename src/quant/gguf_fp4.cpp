@@ -59,6 +59,10 @@ struct Mxfp4 {
     for (int j = 0; j < 16; ++j)
       block.qs[j] = static_cast<std::uint8_t>(nearest_code(x[j], d) | nearest_code(x[j + 16], d) << 4);
   }
+  static void reround(const float* x, Block& block) {
+    const auto e = static_cast<float>(block.e);
+    round(x, &e, block);
+  }
   static void codes(const Block& block, std::int32_t* codes) {
     for (int j = 0; j < 16; ++j) {
       codes[j] = kFp4[block.qs[j] & 15];
@@ -109,6 +113,11 @@ struct Nvfp4 {
       for (int j = 0; j < 8; ++j)
         block.qs[s * 8 + j] = static_cast<std::uint8_t>(nearest_code(x[j], d) | nearest_code(x[j + 8], d) << 4);
     }
+  }
+  static void reround(const float* x, Block& block) {
+    float params[kParams];
+    for (std::size_t s = 0; s < kParams; ++s) params[s] = static_cast<float>(block.d[s]);
+    round(x, params, block);
   }
   static void codes(const Block& block, std::int32_t* codes) {
     for (int i = 0; i < 64; ++i) codes[i] = kFp4[block.qs[i / 16 * 8 + i % 8] >> i % 16 / 8 * 4 & 15];

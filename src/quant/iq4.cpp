@@ -25,6 +25,8 @@ struct TableFormat : Format {
     Format::finish(scales, params);
   }
 
+  static void reround(const float* x, Block& block) { reround_to_table<Format>(x, block); }
+
   static void unpack(const std::uint8_t* qs, std::int32_t* codes) {
     for (int j = 0; j < 16; ++j) {
       codes[j] = kValues[qs[j] & 15];
@@ -40,6 +42,7 @@ struct Nl : TableFormat<Iq4Nl> {
   static constexpr const char* kName = "iq4_nl";
   static constexpr const PerIsa<RowKernels>& kRows = kIq4NlRows;
   static constexpr const PerIsa<SearchKernels>& kSearch = kIq4NlSearch;
+  static constexpr const PerIsa<KeptKernels>& kKept = kIq4NlKept;
 
   static void decode(const Block& block, float* values) {
     std::int32_t q[32];
@@ -52,6 +55,7 @@ struct Xs : TableFormat<Iq4Xs> {
   static constexpr const char* kName = "iq4_xs";
   static constexpr const PerIsa<RowKernels>& kRows = kIq4XsRows;
   static constexpr const PerIsa<SearchKernels>& kSearch = kIq4XsSearch;
+  static constexpr const PerIsa<KeptKernels>& kKept = kIq4XsKept;
 
   static void decode(const Block& block, float* values) {
     std::int32_t q[256];

@@ -48,6 +48,7 @@ struct Iq4Nl {
   static constexpr int kElements = 32, kParams = 1;
 
   static void finish(const float* scales, float* params) { params[0] = scales[0]; }
+  static void get(const Block& block, float* params) { params[0] = from_half(block.d); }
   static void round(const float* x, const float* params, Block& block) {
     block.d = half_bits(params[0]);
     put_table_codes(x, params[0], block.qs);
@@ -68,6 +69,13 @@ struct Iq4Xs {
     params[0] = d;
     for (int s = 0; s < 8; ++s) params[1 + s] = nearest<float>(inverse * scales[s], -32, 31);
   }
+  static void get(const Block& block, float* params) {
+    params[0] = from_half(block.d);
+    for (int s = 0; s < 8; ++s) {
+      const int scale = (block.scales_l[s / 2] >> s % 2 * 4 & 15) | (block.scales_h >> s * 2 & 3) << 4;
+      params[1 + s] = static_cast<float>(scale - 32);
+    }
+  }
   static void round(const float* x, const float* params, Block& block) {
     block.d = half_bits(params[0]);
     u32 high = 0;
@@ -80,6 +88,13 @@ struct Iq4Xs {
     block.scales_h = static_cast<u16>(high);
   }
 };
+
+template <typename Format>
+void reround_to_table(const float* x, typename Format::Block& block) {
+  float params[Format::kParams];
+  Format::get(block, params);
+  Format::round(x, params, block);
+}
 
 }  // namespace
 }  // namespace temper::quant

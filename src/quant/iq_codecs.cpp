@@ -138,6 +138,7 @@ class GridCodec final : public Codec {
   std::int64_t params_per_row(std::int64_t) const override { refuse_to_write(*this); }
   void fit(std::span<const float>, std::span<float>) const override { refuse_to_write(*this); }
   void round(std::span<const float>, std::span<const float>, std::span<std::byte>) const override { refuse_to_write(*this); }
+  void reround(std::span<const float>, std::span<std::byte>) const override { refuse_to_write(*this); }
   void encode_rows(const TensorView&, std::span<std::byte>) const override { refuse_to_write(*this); }
   CodeStats stats(std::span<const std::byte>, std::span<const std::byte>, std::int64_t, std::int64_t) const override {
     refuse_to_write(*this);

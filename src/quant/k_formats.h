@@ -405,6 +405,15 @@ struct Q6K : SymmetricFormat<32> {
 
 // ---- Codes ----
 
+/// The codes of a sub-block, counted from the lowest one.
+template <typename Format>
+void nearest_codes(const float* x, float scale, float minimum, u8* codes) {
+  i32 q[Format::kElements];  // wide first, for the vectoriser
+  for (int i = 0; i < Format::kElements; ++i)
+    q[i] = static_cast<i32>(nearest<float>((x[i] + minimum) / scale, Format::kLow, Format::kHigh)) - Format::kLow;
+  for (int i = 0; i < Format::kElements; ++i) codes[i] = static_cast<u8>(q[i]);
+}
+
 /// The 256 codes, counted from the lowest one.
 template <typename Format>
 void round_codes(const float* x, const typename Format::Params& params, u8* codes) {
@@ -412,8 +421,7 @@ void round_codes(const float* x, const typename Format::Params& params, u8* code
   for (int s = 0; s < Format::kSubs; ++s, x += kElements, codes += kElements) {
     const float scale = params.d * params.scale[s], minimum = params.dmin * params.minimum[s], step = params.step[s];
     if (scale != 0) {
-      for (int i = 0; i < kElements; ++i)
-        codes[i] = static_cast<u8>(nearest<float>((x[i] + minimum) / scale, Format::kLow, Format::kHigh) - Format::kLow);
+      nearest_codes<Format>(x, scale, minimum, codes);
     } else if (Format::kDescent && step != step) {
       float found[kElements];
       fit_by_descent<kElements>(x, -Format::kLow, found);
@@ -422,6 +430,16 @@ void round_codes(const float* x, const typename Format::Params& params, u8* code
       for (int i = 0; i < kElements; ++i)
         codes[i] = static_cast<u8>(searched_code(x[i], step, params.origin[s], Format::kLow, Format::kHigh));
     }
+  }
+}
+
+/// The codes of x with stored parameters; those of sub-blocks whose scale is zero change no value and stay.
+template <typename Format>
+void reround_codes(const float* x, const typename Format::Params& params, u8* codes) {
+  constexpr int kElements = Format::kElements;
+  for (int s = 0; s < Format::kSubs; ++s, x += kElements, codes += kElements) {
+    const float scale = params.d * params.scale[s], minimum = params.dmin * params.minimum[s];
+    if (scale != 0) nearest_codes<Format>(x, scale, minimum, codes);
   }
 }
 

@@ -10,13 +10,14 @@ namespace temper::quant {
 namespace {
 
 /// The definition of a K format, from its search, layout and rounding.
-template <typename K, const PerIsa<RowKernels>& rows, const PerIsa<SearchKernels>& search>
+template <typename K, const PerIsa<RowKernels>& rows, const PerIsa<SearchKernels>& search, const PerIsa<KeptKernels>& kept>
 struct KFormat {
   using Block = typename K::Block;
   using Params = typename K::Params;
   static constexpr const char* kName = K::kName;
   static constexpr const PerIsa<RowKernels>& kRows = rows;
   static constexpr const PerIsa<SearchKernels>& kSearch = search;
+  static constexpr const PerIsa<KeptKernels>& kKept = kept;
   static constexpr std::size_t kElements = kSuper, kParams = sizeof(Params) / sizeof(float);
   static constexpr int kLow = K::kLow, kHigh = K::kHigh;
   static constexpr bool kWeighted = true;
@@ -45,6 +46,14 @@ struct KFormat {
     K::put(params, unsigned_codes, block);
   }
 
+  static void reround(const float* x, Block& block) {
+    Params params{};
+    u8 unsigned_codes[kSuper];
+    K::get(block, params, unsigned_codes);
+    reround_codes<K>(x, params, unsigned_codes);
+    K::put(params, unsigned_codes, block);
+  }
+
   static void codes(const Block& block, std::int32_t* codes) {
     Params params;
     u8 unsigned_codes[kSuper];
@@ -68,10 +77,10 @@ struct KFormat {
 
 }  // namespace
 
-CodecPtr make_q2_k() { return std::make_unique<BlockCodec<KFormat<Q2K, kQ2KRows, kQ2KSearch>>>(); }
-CodecPtr make_q3_k() { return std::make_unique<BlockCodec<KFormat<Q3K, kQ3KRows, kQ3KSearch>>>(); }
-CodecPtr make_q4_k() { return std::make_unique<BlockCodec<KFormat<Q4K, kQ4KRows, kQ4KSearch>>>(); }
-CodecPtr make_q5_k() { return std::make_unique<BlockCodec<KFormat<Q5K, kQ5KRows, kQ5KSearch>>>(); }
-CodecPtr make_q6_k() { return std::make_unique<BlockCodec<KFormat<Q6K, kQ6KRows, kQ6KSearch>>>(); }
+CodecPtr make_q2_k() { return std::make_unique<BlockCodec<KFormat<Q2K, kQ2KRows, kQ2KSearch, kQ2KKept>>>(); }
+CodecPtr make_q3_k() { return std::make_unique<BlockCodec<KFormat<Q3K, kQ3KRows, kQ3KSearch, kQ3KKept>>>(); }
+CodecPtr make_q4_k() { return std::make_unique<BlockCodec<KFormat<Q4K, kQ4KRows, kQ4KSearch, kQ4KKept>>>(); }
+CodecPtr make_q5_k() { return std::make_unique<BlockCodec<KFormat<Q5K, kQ5KRows, kQ5KSearch, kQ5KKept>>>(); }
+CodecPtr make_q6_k() { return std::make_unique<BlockCodec<KFormat<Q6K, kQ6KRows, kQ6KSearch, kQ6KKept>>>(); }
 
 }  // namespace temper::quant

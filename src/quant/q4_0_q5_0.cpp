@@ -50,6 +50,13 @@ struct SymmetricBlock {
   }
 };
 
+/// Rounds with the stored d, unless no code changes a value.
+template <typename Format>
+void reround_symmetric(const float* x, typename Format::Block& block) {
+  const float params[2] = {to_float(block.d), 0};
+  if (params[0] != 0.0f) Format::round(x, params, block);
+}
+
 struct Q40 : SymmetricBlock<8, kQ40Rows> {
   struct Block {
     f16 d;
@@ -62,6 +69,7 @@ struct Q40 : SymmetricBlock<8, kQ40Rows> {
     block.d = to_f16(params[0]);
     for (int j = 0; j < 16; ++j) block.qs[j] = static_cast<std::uint8_t>(code(x[j], params) | code(x[j + 16], params) << 4);
   }
+  static void reround(const float* x, Block& block) { reround_symmetric<Q40>(x, block); }
   static void codes(const Block& block, std::int32_t* codes) {
     for (int j = 0; j < 16; ++j) {
       codes[j] = (block.qs[j] & 15) - 8;
@@ -87,6 +95,7 @@ struct Q50 : SymmetricBlock<16, kQ50Rows> {
     block.d = to_f16(params[0]);
     put_five_bits([&](int j) { return code(x[j], params); }, block.qh, block.qs);
   }
+  static void reround(const float* x, Block& block) { reround_symmetric<Q50>(x, block); }
   static void codes(const Block& block, std::int32_t* codes) {
     get_five_bits(block.qh, block.qs, codes);
     for (int j = 0; j < 32; ++j) codes[j] -= 16;

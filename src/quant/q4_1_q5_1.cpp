@@ -60,6 +60,13 @@ struct AffineBlock {
   }
 };
 
+/// Rounds with the stored d and m, unless no code changes a value.
+template <typename Format>
+void reround_affine(const float* x, typename Format::Block& block) {
+  const float params[4] = {to_float(block.d), to_float(block.m), 0, 0};
+  if (params[0] != 0.0f) Format::round(x, params, block);
+}
+
 struct Q41 : AffineBlock<4, kQ41Rows> {
   struct Block {
     f16 d, m;
@@ -73,6 +80,7 @@ struct Q41 : AffineBlock<4, kQ41Rows> {
     block.m = to_f16(params[1]);
     for (int j = 0; j < 16; ++j) block.qs[j] = static_cast<std::uint8_t>(code(x[j], params) | code(x[j + 16], params) << 4);
   }
+  static void reround(const float* x, Block& block) { reround_affine<Q41>(x, block); }
   static void codes(const Block& block, std::int32_t* codes) {
     for (int j = 0; j < 16; ++j) {
       codes[j] = block.qs[j] & 15;
@@ -99,6 +107,7 @@ struct Q51 : AffineBlock<5, kQ51Rows> {
     block.m = to_f16(params[1]);
     put_five_bits([&](int j) { return code(x[j], params); }, block.qh, block.qs);
   }
+  static void reround(const float* x, Block& block) { reround_affine<Q51>(x, block); }
   static void codes(const Block& block, std::int32_t* codes) { get_five_bits(block.qh, block.qs, codes); }
   static void decode(const Block& block, float* values) {
     std::int32_t q[32];

@@ -42,6 +42,11 @@ struct Q80 {
     }
   }
 
+  static void reround(const float* x, Block& block) {
+    const float d = to_float(block.d);
+    if (d != 0.0f) round(x, &d, block);
+  }
+
   static void codes(const Block& block, std::int32_t* codes) { std::ranges::copy(block.qs, codes); }
   static void decode(const Block& block, float* values) {
     for (int j = 0; j < 32; ++j) values[j] = static_cast<float>(block.qs[j]) * to_float(block.d);

@@ -28,6 +28,11 @@ struct SearchKernels {
   void (*round)(const float* values, const float* params, std::int64_t cols, unsigned char* encoded);
 };
 
+/// Codec::reround of one row.
+struct KeptKernels {
+  void (*round)(const float* values, std::int64_t cols, unsigned char* encoded);
+};
+
 /// The compilation in use: that of active_isa(), or of the instruction set that was set last (the best one within it).
 int isa_level();
 /// Makes codecs use the kernels of `isa`, which the CPU must have; for tests and benchmarks.

@@ -183,6 +183,18 @@ void ScaledCodec::round(std::span<const float> row, std::span<const float> param
     put_code(format_, encoded.data() + codes_at(i / n, cols), i % n, raw_code(format_, row[i], roundings[i / n]));
 }
 
+void ScaledCodec::reround(std::span<const float> row, std::span<std::byte> encoded) const {
+  const auto cols = static_cast<std::int64_t>(row.size());
+  check_row(row.size(), static_cast<std::size_t>(params_per_row(cols)), encoded.size());
+  const std::int64_t n = group_of(cols), groups = groups_of(cols);
+  std::vector<Rounding> roundings(static_cast<std::size_t>(groups));
+  stored_roundings(format_, encoded.data(), 0, groups, n, roundings);
+  for (std::int64_t g = 0; g < groups; ++g)
+    std::ranges::fill(encoded.subspan(codes_at(g, cols), format_.code_bytes(n)), std::byte{0});
+  for (std::int64_t i = 0; i < cols; ++i)
+    put_code(format_, encoded.data() + codes_at(i / n, cols), i % n, raw_code(format_, row[i], roundings[i / n]));
+}
+
 void ScaledCodec::decode(std::span<const std::byte> encoded, std::span<float> row) const {
   const auto cols = static_cast<std::int64_t>(row.size());
   check_row(row.size(), static_cast<std::size_t>(params_per_row(cols)), encoded.size());
@@ -308,6 +320,7 @@ void ScaledCodec::fit_row(const TensorView& values, std::int64_t r, std::vector<
   fit_groups(format_, extents, params);
 }
 
+/// `params` empty: with those that the row holds.
 void ScaledCodec::round_row(const TensorView& values, std::int64_t r, std::span<const float> params,
                             std::byte* encoded) const {
   const std::int64_t cols = values.cols(), n = group_of(cols), groups = groups_of(cols);
@@ -315,8 +328,11 @@ void ScaledCodec::round_row(const TensorView& values, std::int64_t r, std::span<
   std::array<Rounding, kRun> roundings;
   for (std::int64_t first = 0; first < groups; first += kRun) {
     const GroupRun run{n, std::min(kRun, groups - first), static_cast<std::int64_t>(format_.group_bytes(n))};
-    store_groups(format_, params, first, groups, n, encoded,
-                 std::span(roundings).first(static_cast<std::size_t>(run.groups)));
+    const auto used = std::span(roundings).first(static_cast<std::size_t>(run.groups));
+    if (params.empty())
+      stored_roundings(format_, encoded, first, groups, n, used);
+    else
+      store_groups(format_, params, first, groups, n, encoded, used);
     auto* out = reinterpret_cast<unsigned char*>(encoded + codes_at(first, cols));
     const std::int64_t offset = r * values.row_stride + first * n;
     if (values.dtype == DType::F32)
@@ -344,6 +360,13 @@ void ScaledCodec::round_rows(const TensorView& values, std::span<const float> pa
   for (std::int64_t r = 0; r < values.rows(); ++r)
     round_row(values, r, params.subspan(static_cast<std::size_t>(r) * per_row, per_row),
               encoded.data() + static_cast<std::size_t>(r) * bytes);
+}
+
+void ScaledCodec::reround_rows(const TensorView& values, std::span<std::byte> encoded) const {
+  check_matrix(*this, values, encoded.size());
+  const std::size_t bytes = row_bytes(values.cols());
+  for (std::int64_t r = 0; r < values.rows(); ++r)
+    round_row(values, r, {}, encoded.data() + static_cast<std::size_t>(r) * bytes);
 }
 
 void ScaledCodec::encode_rows(const TensorView& values, std::span<std::byte> encoded) const {

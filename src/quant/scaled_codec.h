@@ -42,12 +42,14 @@ class ScaledCodec final : public Codec {
   std::int64_t params_per_row(std::int64_t cols) const override;
   void fit(std::span<const float> row, std::span<float> params) const override;
   void round(std::span<const float> row, std::span<const float> params, std::span<std::byte> encoded) const override;
+  void reround(std::span<const float> row, std::span<std::byte> encoded) const override;
   void decode(std::span<const std::byte> encoded, std::span<float> row) const override;
   bool joins_rows() const override { return format_.sharing != Sharing::None; }
   void join(std::span<float> params, std::int64_t rows, std::int64_t cols) const override;
   void group_params(std::span<const float> params, std::int64_t cols, std::int64_t g, std::span<float> out) const override;
   void fit_rows(const TensorView& values, std::span<float> params) const override;
   void round_rows(const TensorView& values, std::span<const float> params, std::span<std::byte> encoded) const override;
+  void reround_rows(const TensorView& values, std::span<std::byte> encoded) const override;
   void encode_rows(const TensorView& values, std::span<std::byte> encoded) const override;
   void decode_rows(std::span<const std::byte> encoded, const TensorView& out) const override;
   void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const override;

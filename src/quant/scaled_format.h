@@ -103,7 +103,7 @@ struct Extent {
   float low, high;
 };
 
-/// How the arithmetic of an element's rounding goes, before the nearest code is taken.
+/// How the arithmetic of an element's rounding goes, before the nearest code is taken. From Divide on, by the scale.
 enum class Arithmetic : std::uint8_t {
   Multiply,
   MultiplyBf16,
@@ -140,6 +140,9 @@ void extract_group(const ScaledFormat& format, std::span<const float> params, st
 /// first + roundings.size()) of `groups`; `row` is the encoded row.
 void store_groups(const ScaledFormat& format, std::span<const float> params, std::int64_t first, std::int64_t groups,
                   std::int64_t elements, std::byte* row, std::span<Rounding> roundings);
+/// How groups are rounded with what store_groups wrote: their stored parameters.
+void stored_roundings(const ScaledFormat& format, const std::byte* row, std::int64_t first, std::int64_t groups,
+                      std::int64_t elements, std::span<Rounding> roundings);
 /// Reads what store_groups wrote.
 void load_groups(const ScaledFormat& format, const std::byte* row, std::int64_t first, std::int64_t groups,
                  std::int64_t elements, std::span<Decoding> decodings);

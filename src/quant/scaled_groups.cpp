@@ -371,4 +371,33 @@ void load_groups(const ScaledFormat& f, const std::byte* row, std::int64_t first
   }
 }
 
+void stored_roundings(const ScaledFormat& f, const std::byte* row, std::int64_t first, std::int64_t groups,
+                      std::int64_t elements, std::span<Rounding> roundings) {
+  std::vector<Decoding> decodings(roundings.size());
+  load_groups(f, row, first, groups, elements, decodings);
+  const bool nv = f.mapping == Mapping::Nv || f.mapping == Mapping::NvLocal;
+  const float tensor = f.mapping == Mapping::Nv ? get<float>(row) : 1.0f;
+  const std::size_t stride = f.group_bytes(elements);
+  const std::byte* scales = row + f.header_bytes(groups) + static_cast<std::size_t>(first) * stride;
+  std::byte ignored[2 * sizeof(float)];
+  for (std::size_t i = 0; i < roundings.size(); ++i, scales += stride) {
+    const Decoding& d = decodings[i];
+    float params[2] = {d.scale, static_cast<float>(d.zero)};
+    if (f.mapping == Mapping::Tinygemm) params[1] = d.shift - d.scale * static_cast<float>(1 << (f.bits() - 1));
+    if (f.integer())
+      roundings[i] = store_integer(f, params, ignored);
+    else if (nv)
+      roundings[i] = multiply_by((1.0f / tensor) / get_scale(f.scale, scales));
+    else if (f.mapping == Mapping::NvCt)
+      roundings[i] = multiply_by(d.scale);
+    else if (f.mapping == Mapping::AbsmaxDouble)
+      roundings[i] = multiply_by(1.0f / std::max(d.scale, kBnbFloor));
+    else
+      roundings[i] = store_float(f, params, ignored);
+    // Codes times 0 are zeros whatever they are: the code of 0.
+    if (d.scale == 0.0f)
+      roundings[i].factor = arithmetic(f) >= Arithmetic::Divide ? std::numeric_limits<float>::infinity() : 0.0f;
+  }
+}
+
 }  // namespace temper::quant

@@ -35,6 +35,13 @@ struct Ternary {
   }
 };
 
+/// Rounds with the stored d, unless no code changes a value.
+template <typename Format>
+void reround_ternary(const float* x, typename Format::Block& block) {
+  const float d = to_float(block.d);
+  if (d != 0.0f) Format::round(x, &d, block);
+}
+
 struct Tq1 : Ternary {
   struct Block {
     std::uint8_t qs[48], qh[4];
@@ -62,6 +69,7 @@ struct Tq1 : Ternary {
     std::memcpy(block.qs, all, 48);
     std::memcpy(block.qh, all + 48, 4);
   }
+  static void reround(const float* x, Block& block) { reround_ternary<Tq1>(x, block); }
   static void codes(const Block& block, std::int32_t* codes) {
     const std::uint8_t* in = block.qs;
     for (const Run& run : kRuns) {
@@ -100,6 +108,7 @@ struct Tq2 : Ternary {
       block.qs[j] = static_cast<std::uint8_t>(byte);
     }
   }
+  static void reround(const float* x, Block& block) { reround_ternary<Tq2>(x, block); }
   static void codes(const Block& block, std::int32_t* codes) {
     for (int i = 0; i < 256; ++i) codes[i] = (block.qs[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3) - 1;
   }

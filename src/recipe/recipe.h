@@ -64,6 +64,8 @@ struct QuantOptions {
   std::string scheme = "none";  ///< A name of quant's table of schemes, or "none".
   std::int64_t start_step = 0;  ///< Optimizer step at which fake quantization begins.
   MergeDtype merge_dtype = MergeDtype::Checkpoint;
+  std::int64_t refit_every = 0;    ///< Steps between two fits of a tensor's parameters; 0: as its codec needs.
+  std::int64_t freeze_steps = -1;  ///< Last steps without a fit; -1: a tenth of the run where not every step fits.
 };
 
 struct TrainOptions {

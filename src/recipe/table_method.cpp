@@ -48,6 +48,23 @@ std::vector<Option> method_options() {
                "holds, so that "
                "other tools arrive at the same codes) or f32 (loses less; the codes are those of this run's own export)",
        .choices = {"checkpoint", "f32"}},
+      {.key = "quant.refit_every",
+       .flag = "--refit-every",
+       .field = field<&Recipe::quant, &Q::refit_every>(),
+       .verbs = kTrain,
+       .help =
+           "A tensor's scales are fit anew every so many steps and kept in between, when only codes are rounded; 0: every "
+           "step where a fit is cheap, every 8 where it is a search (K-quants, IQ4)",
+       .unit = "steps",
+       .range = kCount},
+      {.key = "quant.freeze_steps",
+       .flag = "--freeze-steps",
+       .field = field<&Recipe::quant, &Q::freeze_steps>(),
+       .verbs = kTrain,
+       .help = "Scales stay as they are over the last steps; -1: a tenth of the run where they are not fit at every step, "
+               "else none",
+       .unit = "steps",
+       .range = {.min = -1, .max = 1e9}},
   };
 }
 

@@ -23,12 +23,13 @@ namespace fs = std::filesystem;
 using files::Json;
 
 constexpr std::string_view kFormat = "temper-checkpoint";
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kTensors = "state.safetensors";
 constexpr const char* kState = "state.json";
 constexpr const char* kRecipe = "recipe.yaml";
 constexpr std::array<const char*, 3> kFiles = {kTensors, kState, kRecipe};
+constexpr std::string_view kCodes = "codes.";
 constexpr std::array<const char*, 3> kTensorNames = {"parameters", "exp_avg", "exp_avg_sq"};
 
 // Folders under these names are never read: what a killed write or removal leaves behind.
@@ -73,8 +74,14 @@ void write_tensors(const CheckpointState& state, const fs::path& path) {
                        tensors[i].shape.str());
     entries.push_back({kTensorNames[i], DType::F32, tensors[i].shape});
   }
+  for (const KeptCodes& codes : state.codes) {
+    const auto bytes = static_cast<std::int64_t>(codes.bytes.size());
+    if (codes.rows < 1 || bytes % codes.rows != 0) throw LogicError("checkpoint: {} bytes of {}", bytes, codes.name);
+    entries.push_back({fmt::format("{}{}", kCodes, codes.name), DType::U8, {codes.rows, bytes / codes.rows}});
+  }
   files::SafetensorsWriter writer(path, entries);
   for (const TensorView& tensor : tensors) writer.write({static_cast<const std::byte*>(tensor.data), tensor.bytes()});
+  for (const KeptCodes& codes : state.codes) writer.write(codes.bytes);
   writer.commit();
 }
 
@@ -164,6 +171,16 @@ void read_tensors(const fs::path& path, LoadedCheckpoint& loaded) {
     Tensor& copy = loaded.storage.emplace_back(DType::F32, tensor.shape);
     if (!tensor.data.empty()) std::memcpy(copy.view().data, tensor.data.data(), tensor.data.size());
     *views[i] = copy.view();
+  }
+  for (const files::SafetensorsTensor& tensor : file.tensors()) {
+    if (!tensor.name.starts_with(kCodes)) continue;
+    if (tensor.dtype != DType::U8 || tensor.shape.rank() != 2)
+      throw BadFile("{}: {}: expected U8 [rows, bytes], found {} {}", path.string(), tensor.name, dtype_name(tensor.dtype),
+                    tensor.shape.str());
+    Tensor& copy = loaded.storage.emplace_back(DType::U8, tensor.shape);
+    if (!tensor.data.empty()) std::memcpy(copy.view().data, tensor.data.data(), tensor.data.size());
+    loaded.state.codes.push_back(
+        {tensor.name.substr(kCodes.size()), tensor.shape[0], std::as_bytes(copy.view().span<std::uint8_t>())});
   }
 }
 

@@ -1,18 +1,21 @@
 // Checkpoints: folders RUN/checkpoints/step-N that appear whole or not at all, with a checksum for every file.
 //
 //   manifest.json        format and version, step, and bytes and XXH3-64 of every file; sealed by a checksum of itself
-//   state.safetensors    F32 [n] each: parameters (adapter masters), exp_avg, exp_avg_sq (AdamW's moments)
+//   state.safetensors    F32 [n] each: parameters (adapter masters), exp_avg, exp_avg_sq (AdamW's moments); and
+//   `codes.NAME`,
+//                        U8 [rows, bytes of a row], for every tensor whose parameters are kept between steps
 //   state.json           step, data cursor, checksum of the codes, figures so far
 //   recipe.yaml          the recipe of the run
 //
-// Codes and their parameters are a pure function of base and adapters; what is stored is their checksum, against which a
-// resumed run checks the codes that it makes again. The random state is (seed, cursor): order and initialisation are pure
-// functions of them.
+// Other codes and their parameters are a pure function of base and adapters; what is stored of them is their checksum,
+// against which a resumed run checks the codes that it makes again. The random state is (seed, cursor): order and
+// initialisation are pure functions of them.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +25,13 @@
 #include "train/qat.h"
 
 namespace temper::train {
+
+/// An encoded tensor whose parameters are kept: codes and parameters, by the tensor's HF name.
+struct KeptCodes {
+  std::string name;
+  std::int64_t rows = 0;
+  std::span<const std::byte> bytes;
+};
 
 /// Everything that the next step depends on, and the figures that a run has gathered.
 struct CheckpointState {
@@ -39,6 +49,7 @@ struct CheckpointState {
   std::string recipe_yaml;
   files::Json metrics = files::Json::object();         ///< Held-out figures so far.
   TensorView parameters, first_moment, second_moment;  ///< F32 [n].
+  std::vector<KeptCodes> codes = {};
 };
 
 /// A checkpoint read back; its tensors are owned.

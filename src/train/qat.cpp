@@ -1,34 +1,103 @@
 #include "train/qat.h"
 
+#include <algorithm>
+
 #include "eval/loaded_model.h"
 
 namespace temper::train {
+namespace {
+
+/// Steps between two fits of a tensor whose fit is a search: see docs/quantization-aware-training.md for what it costs.
+constexpr std::int64_t kSearchCadence = 8;
+
+}  // namespace
 
 QatController::QatController(const ExecContext& ctx, model::BaseWeights& base, model::Adapters& adapters,
-                             const model::ArchSpec& arch, const quant::Scheme* scheme, recipe::MergeDtype merge,
-                             std::int64_t start_step, model::Recompute recompute)
-    : adapters_(adapters), start_step_(start_step), unmerged_(arch, base, &adapters) {
+                             const model::ArchSpec& arch, const quant::Scheme* scheme, const recipe::QuantOptions& options,
+                             std::int64_t total_steps, model::Recompute recompute)
+    : adapters_(adapters),
+      options_(options),
+      start_step_(options.start_step),
+      total_steps_(total_steps),
+      frozen_from_(total_steps),
+      unmerged_(arch, base, &adapters) {
   unmerged_.set_recompute(recompute);
   if (scheme == nullptr) return;
   model::require_fit(base.table(), *scheme);
-  encoded_ = std::make_unique<model::EncodedWeights>(ctx, base, *scheme,
-                                                     merge == recipe::MergeDtype::F32 ? DType::F32 : base.storage());
+  encoded_ = std::make_unique<model::EncodedWeights>(
+      ctx, base, *scheme, options.merge_dtype == recipe::MergeDtype::F32 ? DType::F32 : base.storage());
   merged_.emplace(arch, *encoded_, &adapters, true);
   merged_->set_recompute(recompute);
+  const auto between = [&](std::size_t tensor) { return every(tensor) > 1; };
+  std::int64_t freeze = options.freeze_steps;
+  if (freeze < 0) freeze = std::ranges::any_of(projections(), between) ? std::max<std::int64_t>(1, total_steps / 10) : 0;
+  frozen_from_ = total_steps - freeze;
+}
+
+std::vector<std::size_t> QatController::projections() const {
+  std::vector<std::size_t> found;
+  const model::TensorTable& table = encoded_->table();
+  for (std::size_t i = 0; i < table.size(); ++i)
+    if (table[i].role == quant::Role::Linear && encoded_->encoded(i).codec) found.push_back(i);
+  return found;
+}
+
+std::int64_t QatController::every(std::size_t tensor) const {
+  if (options_.refit_every > 0) return options_.refit_every;
+  return encoded_->encoded(tensor).codec->searches() ? kSearchCadence : 1;
+}
+
+std::vector<std::size_t> QatController::kept(std::int64_t step) const {
+  std::vector<std::size_t> kept;
+  if (!active(step)) return kept;
+  for (const std::size_t tensor : projections())
+    if (keeps(tensor)) kept.push_back(tensor);
+  return kept;
+}
+
+std::string QatController::cadence() const {
+  if (!encoded_) return {};
+  std::size_t all = 0, kept = 0;
+  std::int64_t steps = 1;
+  for (const std::size_t tensor : projections()) {
+    ++all;
+    kept += keeps(tensor);
+    steps = std::max(steps, every(tensor));
+  }
+  if (kept == 0) return {};
+  return fmt::format(
+      "scales of {} of {} matrices are fit every {} steps{}", kept, all, steps,
+      frozen_from_ < total_steps_ ? fmt::format(" and stay as they are from step {} on", frozen_from_) : std::string());
+}
+
+/// Fits are spread over the steps, a layer each, so that no step takes longer than the others; the first codes of a tensor
+/// are fit, whenever that is.
+std::vector<model::Encoding> QatController::encodings(std::int64_t step) const {
+  const model::TensorTable& table = encoded_->table();
+  std::vector<model::Encoding> how(table.size(), model::Encoding::Fit);
+  for (const std::size_t tensor : projections()) {
+    if (!keeps(tensor)) continue;
+    const bool due = step < frozen_from_ && (step + table[tensor].layer) % every(tensor) == 0;
+    if (step == restored_)
+      how[tensor] = model::Encoding::Leave;
+    else if (encoded_before_ && !due)
+      how[tensor] = model::Encoding::KeepParameters;
+  }
+  return how;
 }
 
 model::Transformer& QatController::prepare(const ExecContext& ctx, std::int64_t step) {
   if (prepared_ != step) {
     adapters_.prepare(ctx);
     shares_ = {};
-    if (active(step)) encode(ctx);
+    if (active(step)) encode(ctx, step);
     prepared_ = step;
   }
   return active(step) ? *merged_ : unmerged_;
 }
 
-void QatController::encode(const ExecContext& ctx) {
-  const quant::CodeStats stats = encoded_->encode(ctx, &adapters_);
+void QatController::encode(const ExecContext& ctx, std::int64_t step) {
+  const quant::CodeStats stats = encoded_->encode(ctx, &adapters_, nullptr, encodings(step));
   const double total = static_cast<double>(stats.total);
   // The first codes have none before them to differ from.
   if (encoded_before_ && total > 0) shares_.changed = static_cast<double>(stats.changed) / total;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "model/adapters.h"
 #include "model/transformer.h"
@@ -25,9 +26,11 @@ struct CodeShares {
 /// decode(round(merged)), straight-through.
 class QatController {
  public:
-  /// `scheme` null: no quantization. All references must outlive this. Throws BadRecipe if a group does not divide a row.
+  /// `scheme` null: no quantization. All references must outlive this. `options` says when it begins, when parameters are
+  /// fit and when no more, of a run of `total_steps`. Throws BadRecipe if a group does not divide a row.
   QatController(const ExecContext& ctx, model::BaseWeights& base, model::Adapters& adapters, const model::ArchSpec& arch,
-                const quant::Scheme* scheme, recipe::MergeDtype merge, std::int64_t start_step, model::Recompute recompute);
+                const quant::Scheme* scheme, const recipe::QuantOptions& options, std::int64_t total_steps,
+                model::Recompute recompute);
 
   /// The network of optimizer step `step` (from 0), from the adapters as they are now. A second call for the same step does
   /// nothing. Throws Diverged if a merged weight is not finite.
@@ -36,19 +39,35 @@ class QatController {
   bool active(std::int64_t step) const { return encoded_ != nullptr && step >= start_step_; }
   const CodeShares& shares() const { return shares_; }  ///< Of the prepared step.
   void restore(const CodeShares& shares) { shares_ = shares; }
+  /// Tensors whose parameters are state at a step, by index in the table: those that are not fit at every step. Empty while
+  /// no codes are in use.
+  std::vector<std::size_t> kept(std::int64_t step) const;
+  model::EncodedWeights* encoded() { return encoded_.get(); }  ///< Null without a scheme.
+  /// The kept tensors' bytes have been written into encoded(), as step `step` had them: prepare(step) leaves them so.
+  void restored(std::int64_t step) { restored_ = step; }
+  /// "scales fit every 8 steps, fixed from step 54 on (kept for 60 of 210 tensors)"; empty where all are fit at every step.
+  std::string cadence() const;
   /// XXH3-64 of the codes of the prepared step, as eval::codes_checksum; empty where it uses none.
   std::string checksum() const;
 
  private:
-  void encode(const ExecContext& ctx);
+  void encode(const ExecContext& ctx, std::int64_t step);
+  /// Steps between two fits of a tensor.
+  std::int64_t every(std::size_t tensor) const;
+  bool keeps(std::size_t tensor) const { return every(tensor) > 1 || frozen_from_ < total_steps_; }
+  /// The projections, by index in the table.
+  std::vector<std::size_t> projections() const;
+  std::vector<model::Encoding> encodings(std::int64_t step) const;
 
   model::Adapters& adapters_;
-  std::int64_t start_step_;
+  recipe::QuantOptions options_;
+  std::int64_t start_step_, total_steps_;
+  std::int64_t frozen_from_ = 0;  ///< First step without a fit.
   std::unique_ptr<model::EncodedWeights> encoded_;
   model::Transformer unmerged_;
   std::optional<model::Transformer> merged_;
   CodeShares shares_;
-  std::int64_t prepared_ = -1;
+  std::int64_t prepared_ = -1, restored_ = -1;
   bool encoded_before_ = false;
 };
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "files/json.h"
+#include "model/kept_codes.h"
 #include "recipe/options.h"
 #include "train/checkpoint.h"
 
@@ -57,8 +58,9 @@ void require_free(const fs::path& run) {
 }
 
 void remove_partial_files(const fs::path& run) {
-  constexpr std::array<std::string_view, 5> kWritten = {recipe::kRecipeFileName, kLogName, "run.json",
-                                                        "adapter_model.safetensors", "adapter_config.json"};
+  constexpr std::array<std::string_view, 6> kWritten = {
+      recipe::kRecipeFileName, kLogName, "run.json", model::kKeptCodesName, "adapter_model.safetensors",
+      "adapter_config.json"};
   std::vector<fs::path> leftovers;
   for (const fs::path& folder : {run, run / kAdapterFolder}) {
     std::error_code missing;

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "eval/score.h"
+#include "model/kept_codes.h"
 #include "model/peft.h"
 #include "ops/ops.h"
 #include "ops/profile_table.h"
@@ -115,8 +117,7 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       adapters_(reader_.table(), lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed)),
       packer_(data.train, pack_options(recipe)),
       steps_(total_steps(recipe, packer_)),
-      qat_(ctx, base_, adapters_, reader_.arch(), scheme_of(recipe), recipe.quant.merge_dtype, recipe.quant.start_step,
-           recompute_of(recipe)),
+      qat_(ctx, base_, adapters_, reader_.arch(), scheme_of(recipe), recipe.quant, steps_, recompute_of(recipe)),
       optimizer_(recipe.optim, recipe.train.max_grad_norm, adapters_.parameters()),
       schedule_(recipe.optim, steps_),
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
@@ -164,6 +165,7 @@ void Session::restore(const CheckpointState& state) {
   seconds_ = state.seconds;
   last_loss_ = state.last_loss;
   held_out_ = held_out_from(state.metrics, run_.string());
+  restore_codes(state);
   qat_.prepare(ctx_, done_);
   if (const std::string now = qat_.checksum(); now != state.codes_checksum)
     throw BadFile(
@@ -172,10 +174,24 @@ void Session::restore(const CheckpointState& state) {
   qat_.restore(state.shares);
 }
 
+void Session::restore_codes(const CheckpointState& state) {
+  const model::TensorTable& table = reader_.table();
+  for (const std::size_t index : qat_.kept(done_)) {
+    const std::span<std::byte> bytes = qat_.encoded()->encoded_bytes(index);
+    const auto codes = std::ranges::find(state.codes, table[index].hf_name, &KeptCodes::name);
+    if (codes == state.codes.end() || codes->bytes.size() != bytes.size())
+      throw BadFile("{}: the checkpoint of step {} has {} bytes of codes for {}, expected {}", run_.string(), done_,
+                    codes == state.codes.end() ? 0 : codes->bytes.size(), table[index].hf_name, bytes.size());
+    std::ranges::copy(codes->bytes, bytes.begin());
+  }
+  qat_.restored(done_);
+}
+
 void Session::describe() const {
   log_info("model: {}, {:.1f} M weights", reader_.description(), static_cast<double>(reader_.weight_count()) * 1e-6);
   log_info("adapters: rank {}, {:.2f} M parameters; scheme {}", recipe_.lora.r,
            static_cast<double>(adapters_.parameters().shape.numel()) * 1e-6, recipe_.quant.scheme);
+  if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);
   log_info("machine: {}, products of {} operands, {} threads", isa_name(active_isa()), dtype_name(ctx_.compute),
            num_threads());
   log_info("{}", packer_.report().text());
@@ -318,6 +334,10 @@ void Session::save() {
   state.parameters = adapters_.parameters();
   state.first_moment = optimizer_.first_moment();
   state.second_moment = optimizer_.second_moment();
+  for (const std::size_t index : qat_.kept(done_)) {
+    const model::TensorInfo& info = reader_.table()[index];
+    state.codes.push_back({info.hf_name, info.shape[0], qat_.encoded()->encoded(index).bytes});
+  }
   store_.save(state);
   saved_ = done_;
 }
@@ -340,6 +360,10 @@ TrainResult Session::finish() {
   result.info.codes_checksum = qat_.checksum();
   fs::create_directories(run_ / kAdapterFolder);
   model::save_peft(adapters_, reader_.table(), result.info.base_model, run_ / kAdapterFolder);
+  if (const auto kept = qat_.kept(done_); !kept.empty()) {
+    model::save_kept_codes(*qat_.encoded(), kept, run_ / model::kKeptCodesName);
+    result.info.kept_codes = true;
+  }
   eval::write_run_info(result.info, run_);
   result.last_loss = last_loss_;
   if (!held_out_.empty()) result.held_out = held_out_.back();

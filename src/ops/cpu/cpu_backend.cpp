@@ -178,7 +178,8 @@ class CpuBackend final : public Backend {
   }
 
   void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
-                        const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) const override;
+                        const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
+                        Parameters parameters) const override;
 
   void decode(const ExecContext&, const quant::EncodedView& encoded, const TensorView& out) const override {
     for_rows(encoded.rows, encoded.cols, [&](Index begin, Index end) {
@@ -274,7 +275,8 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
 /// A tile of rows is merged, checked and encoded while it lies in the cache. Where rows share parameters, tiles are merged
 /// twice: to fit all rows, and, those joined, to round them.
 void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
-                                  const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats) const {
+                                  const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
+                                  Parameters parameters) const {
   constexpr Index kTileElements = 64 * 1024;
   const Index rows = base.rows(), cols = base.cols(), tile = std::clamp<Index>(kTileElements / cols, 1, rows);
   const Index tiles = (rows + tile - 1) / tile, workers = task_workers(tiles);
@@ -301,7 +303,7 @@ void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base
     return wide;
   };
   const std::size_t row_bytes = codec.row_bytes(cols);
-  const Index row_params = codec.joins_rows() ? codec.params_per_row(cols) : 0;
+  const Index row_params = parameters == Parameters::Fit && codec.joins_rows() ? codec.params_per_row(cols) : 0;
   std::span<float> params;
   if (row_params > 0) {
     params = arena.allocate(DType::F32, Shape{rows, row_params}).span<float>();
@@ -325,7 +327,9 @@ void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base
                     .subspan(static_cast<std::size_t>(worker * tile) * row_bytes, out.size());
       std::ranges::copy(out, earlier.begin());
     }
-    if (row_params > 0)
+    if (parameters == Parameters::Kept)
+      codec.reround_rows(merged, out);
+    else if (row_params > 0)
       codec.round_rows(merged, params.subspan(begin * row_params, count * row_params), out);
     else
       codec.encode_rows(merged, out);

@@ -57,11 +57,23 @@ void round(const float* x, const float* params, i64 cols, u8* encoded) {
   }
 }
 
+template <typename Format>
+void reround(const float* x, i64 cols, u8* encoded) {
+  for (i64 i = 0; i < cols; i += Format::kElements, encoded += sizeof(typename Format::Block)) {
+    typename Format::Block block;
+    __builtin_memcpy(&block, encoded, sizeof(block));
+    reround_to_table<Format>(x + i, block);
+    __builtin_memcpy(encoded, &block, sizeof(block));
+  }
+}
+
 }  // namespace
 
 const RowKernels kIq4NlRows = {nullptr, nullptr, decode_nl<float>, decode_nl<u16>, nullptr};
 const RowKernels kIq4XsRows = {nullptr, nullptr, decode_xs<float>, decode_xs<u16>, nullptr};
 const SearchKernels kIq4NlSearch = {fit<Iq4Nl>, round<Iq4Nl>};
 const SearchKernels kIq4XsSearch = {fit<Iq4Xs>, round<Iq4Xs>};
+const KeptKernels kIq4NlKept = {reround<Iq4Nl>};
+const KeptKernels kIq4XsKept = {reround<Iq4Xs>};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL

@@ -9,5 +9,7 @@ TEMPER_PER_ISA(RowKernels, kIq4NlRows)
 TEMPER_PER_ISA(RowKernels, kIq4XsRows)
 TEMPER_PER_ISA(SearchKernels, kIq4NlSearch)
 TEMPER_PER_ISA(SearchKernels, kIq4XsSearch)
+TEMPER_PER_ISA(KeptKernels, kIq4NlKept)
+TEMPER_PER_ISA(KeptKernels, kIq4XsKept)
 
 }  // namespace temper::quant

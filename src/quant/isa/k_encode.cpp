@@ -63,12 +63,31 @@ void round(const float* x, const float* params, i64 cols, u8* encoded) {
   }
 }
 
+template <typename K>
+void reround(const float* x, i64 cols, u8* encoded) {
+  for (i64 i = 0; i < cols; i += kSuper, encoded += sizeof(typename K::Block)) {
+    typename K::Block block;
+    typename K::Params params{};
+    u8 codes[kSuper];
+    __builtin_memcpy(&block, encoded, sizeof(block));
+    K::get(block, params, codes);
+    reround_codes<K>(x + i, params, codes);
+    K::put(params, codes, block);
+    __builtin_memcpy(encoded, &block, sizeof(block));
+  }
+}
+
 }  // namespace
 
+const KeptKernels kQ2KKept = {reround<Q2K>};
 const SearchKernels kQ2KSearch = {fit<Q2K>, round<Q2K>};
+const KeptKernels kQ3KKept = {reround<Q3K>};
 const SearchKernels kQ3KSearch = {fit<Q3K>, round<Q3K>};
+const KeptKernels kQ4KKept = {reround<Q4K>};
 const SearchKernels kQ4KSearch = {fit<Q4K>, round<Q4K>};
+const KeptKernels kQ5KKept = {reround<Q5K>};
 const SearchKernels kQ5KSearch = {fit<Q5K>, round<Q5K>};
+const KeptKernels kQ6KKept = {reround<Q6K>};
 const SearchKernels kQ6KSearch = {fit<Q6K>, round<Q6K>};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL

@@ -43,7 +43,7 @@ struct Model {
   /// Gradients of one step over all twelve documents, packed into sequences of `seq_len` and cut into micro-batches.
   std::vector<float> gradients(std::int64_t micro_batches, std::int64_t seq_len = 64, bool packing = true,
                                model::Recompute recompute = model::Recompute::None) {
-    QatController qat(cpu.ctx, *base, *adapters, reader->arch(), scheme, recipe::MergeDtype::Checkpoint, 0, recompute);
+    QatController qat(cpu.ctx, *base, *adapters, reader->arch(), scheme, {}, 100, recompute);
     text::PackOptions options;
     options.seq_len = seq_len;
     options.packing = packing;

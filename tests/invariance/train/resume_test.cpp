@@ -67,7 +67,9 @@ TEST_P(Resume, AfterEveryStep) {
 INSTANTIATE_TEST_SUITE_P(Schemes, Resume,
                          ::testing::Values(Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16},
                                            Case{"q4_0", "q4_0", 0, DType::F32},
-                                           Case{"int4_late", "int4-sym-g32", 3, DType::F32}),
+                                           Case{"int4_late", "int4-sym-g32", 3, DType::F32},
+                                           Case{"searched", "iq4_nl", 0, DType::F32},
+                                           Case{"searched_late", "iq4_nl", 2, DType::F32}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {

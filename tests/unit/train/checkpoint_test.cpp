@@ -22,6 +22,7 @@ constexpr std::int64_t kSize = 37;
 /// A state whose every figure depends on its step.
 struct Written {
   Tensor parameters{DType::F32, {kSize}}, first{DType::F32, {kSize}}, second{DType::F32, {kSize}};
+  std::vector<std::byte> codes{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4}, std::byte{5}, std::byte{6}};
   CheckpointState state;
 
   explicit Written(std::int64_t step) {
@@ -43,7 +44,8 @@ struct Written {
              .metrics = {{"held_out", files::Json::array()}},
              .parameters = parameters,
              .first_moment = first,
-             .second_moment = second};
+             .second_moment = second,
+             .codes = {{"model.layers.0.mlp.up_proj.weight", 2, codes}}};
   }
 };
 
@@ -82,6 +84,10 @@ TEST(Checkpoint, ComesBackWhole) {
   EXPECT_EQ(b.isa, a.isa);
   EXPECT_EQ(b.recipe_yaml, a.recipe_yaml);
   EXPECT_EQ(b.metrics, a.metrics);
+  ASSERT_EQ(b.codes.size(), 1u);
+  EXPECT_EQ(b.codes[0].name, a.codes[0].name);
+  EXPECT_EQ(b.codes[0].rows, 2);
+  EXPECT_TRUE(std::ranges::equal(b.codes[0].bytes, a.codes[0].bytes));
   EXPECT_EQ(values(b.parameters), values(a.parameters));
   EXPECT_EQ(values(b.first_moment), values(a.first_moment));
   EXPECT_EQ(values(b.second_moment), values(a.second_moment));

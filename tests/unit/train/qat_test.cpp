@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <optional>
+#include <vector>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -29,7 +30,10 @@ struct Fixture {
   QatController controller(const char* scheme, std::int64_t start = 0,
                            recipe::MergeDtype merge = recipe::MergeDtype::Checkpoint) {
     const quant::Scheme* found = scheme ? &quant::scheme(scheme) : nullptr;
-    return QatController(cpu.ctx, *base, *adapters, reader->arch(), found, merge, start, model::Recompute::None);
+    recipe::QuantOptions options;
+    options.merge_dtype = merge;
+    options.start_step = start;
+    return QatController(cpu.ctx, *base, *adapters, reader->arch(), found, options, 100, model::Recompute::None);
   }
   /// As an optimizer step would.
   void move_adapters(float by, std::uint64_t stream) {
@@ -122,6 +126,44 @@ TEST(Qat, NonFiniteWeightsStopTheRun) {
   f.adapters->entries()[3].a.span<float>()[0] = std::numeric_limits<float>::infinity();
   f.adapters->entries()[3].b.span<float>()[0] = 1.0f;
   EXPECT_THROW(qat.prepare(f.cpu.ctx, 0), Diverged);
+}
+
+/// The stored scales of an iq4_nl tensor: two bytes of each block of 18.
+std::vector<std::byte> scales_of(const model::EncodedWeights& weights, std::size_t tensor) {
+  std::vector<std::byte> scales;
+  const auto bytes = weights.encoded(tensor).bytes;
+  for (std::size_t i = 0; i < bytes.size(); i += 18) scales.insert(scales.end(), {bytes[i], bytes[i + 1]});
+  return scales;
+}
+
+TEST(Qat, SearchedParametersAreFitEveryEighthStepAndNotOverTheLastTenth) {
+  Fixture f;
+  f.reader.emplace(model::CheckpointReader::open(f.folder / "model"));
+  QatController qat = f.controller("iq4_nl");
+  const model::TensorTable& table = f.reader->table();
+  qat.prepare(f.cpu.ctx, 0);
+  EXPECT_EQ(qat.checksum(), f.checksum_of_merged("iq4_nl"));  // the first codes are fit
+  EXPECT_EQ(std::ssize(qat.kept(0)), 7 * table.layers());
+  EXPECT_NE(qat.cadence().find("every 8 steps"), std::string::npos) << qat.cadence();
+  for (std::int64_t step = 1; step < 100; ++step) {
+    std::vector<std::vector<std::byte>> before;
+    for (const std::size_t tensor : qat.kept(step)) before.push_back(scales_of(*qat.encoded(), tensor));
+    f.move_adapters(0.05f, static_cast<std::uint64_t>(step));
+    qat.prepare(f.cpu.ctx, step);
+    EXPECT_GT(qat.shares().changed, 0) << step;
+    std::size_t i = 0;
+    for (const std::size_t tensor : qat.kept(step)) {
+      const bool due = step < 90 && (step + table[tensor].layer) % 8 == 0;
+      EXPECT_EQ(scales_of(*qat.encoded(), tensor) != before[i++], due) << step << " " << table[tensor].hf_name;
+    }
+  }
+}
+
+TEST(Qat, CheapFitsAreMadeAtEveryStepUnlessAskedOtherwise) {
+  Fixture f;
+  QatController qat = f.controller("q4_0");
+  EXPECT_TRUE(qat.kept(0).empty());
+  EXPECT_EQ(qat.cadence(), "");
 }
 
 }  // namespace
