@@ -83,8 +83,9 @@ const Codec& in_dtype(const Codec& codec, DType dtype) {
 
 std::span<const std::string> activation_formats() {
   static const std::vector<std::string> names = {
-      "int8-asym",  "int8-sym",   "int8-symeps", "int8-ctsym", "int8-ctasym", "fp8-e4m3",    "fp8-e5m2",     "mxfp8-e4m3",
-      "mxfp8-e5m2", "mxfp6-e2m3", "mxfp6-e3m2",  "mxfp4",      "nvfp4",       "nvfp4-local", "int8-sym-g32", "int4-sym-g32"};
+      "int8-asym",    "int8-sym",     "int8-symeps", "int8-ctsym",       "int8-ctasym", "fp8-e4m3",     "fp8-e5m2",
+      "mxfp8-e4m3",   "mxfp8-e5m2",   "mxfp6-e2m3",  "mxfp6-e3m2",       "mxfp4",       "nvfp4",        "nvfp4-local",
+      "int8-sym-g32", "int4-sym-g32", "fp8-e4m3-ct", "fp8-e4m3-ct-g128", "mxfp4-even",  "mxfp8-e4m3-ct"};
   return names;
 }
 

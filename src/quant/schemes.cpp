@@ -10,6 +10,32 @@
 namespace temper::quant {
 namespace {
 
+/// The names that users of llm-compressor and vLLM know, and those of GPTQ's and AWQ's files.
+void add_others(std::vector<Scheme>& table) {
+  const auto add = [&](const std::string& name, const std::string& linear, const char* input = nullptr) {
+    table.push_back({name, find_codec(linear), nullptr, {}, nullptr, input ? find_codec(input) : nullptr});
+  };
+  for (const char* group : {"", "-g64", "-g32"}) {  // 128 without a name
+    const std::string g = *group ? group : "-g128", own = group;
+    add("w4a16" + own, "int4-ctsym" + g + "-bf16");
+    add("w4a16-asym" + own, "int4-ctasym" + g + "-bf16");
+    add("w8a16" + own, "int8-ctsym" + g + "-bf16");
+    add("w4a8" + own, "int4-ctsym" + g + "-bf16", "int8-ctsym");
+    add("w4afp8" + own, "int4-ctsym" + g + "-bf16", "fp8-e4m3-ct");
+    add("int4-gptq" + own, "int4-ctsym" + g + "-f16");
+    add("int4-awq" + own, "int4-ctasym" + g + "-f16");
+  }
+  add("w8a8", "int8-ctsym-bf16", "int8-ctsym");
+  add("fp8-dynamic", "fp8-e4m3-ct-bf16", "fp8-e4m3-ct");
+  add("fp8-block", "fp8-e4m3-ct-b128-bf16", "fp8-e4m3-ct-g128");
+  add("nvfp4a16", "nvfp4-ct");
+  add("mxfp4a16", "mxfp4-even");
+  add("mxfp8a16", "mxfp8-e4m3-ct");
+  add("mxfp4-ct", "mxfp4-even", "mxfp4-even");
+  add("mxfp8-ct", "mxfp8-e4m3-ct", "mxfp8-e4m3-ct");
+  add("fp4-dq", "fp4-dq");
+}
+
 std::vector<Scheme> make_table() {
   std::vector<Scheme> table;
   // Formats by their own names. What no wire carries yet has none.
@@ -35,6 +61,7 @@ std::vector<Scheme> make_table() {
   torchao("fp8-fp8", "fp8-e4m3-bf16", "fp8-e4m3");
   torchao("mxfp8", "mxfp8-e4m3", "mxfp8-e4m3");
   torchao("cactus", "int8-sym-g32-bf16");
+  add_others(table);
   for (const LlamaMix& mix : llama_mixes()) {
     table.push_back(
         {std::string(mix.name), find_codec(mix.base), find_codec("q8_0"), {fmt::format("gguf:{}", mix.name)}, &mix});
