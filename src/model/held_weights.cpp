@@ -55,14 +55,14 @@ BlockWeights HeldWeights::acquire(const ExecContext& ctx, int layer, WeightForm 
   weights.mlp_norm = weights_[table_.mlp_norm(layer)].dense;
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const ops::Weight& held = weights_[table_.linear(layer, kLinears[l])];
-    weights.linear[l] = form == WeightForm::Held ? held : dense(ctx, held, scratch_[l]);
+    weights.linear[l] = needs_dense(ctx, held, form) ? dense(ctx, held, scratch_[l]) : held;
   }
   return weights;
 }
 
 ops::Weight HeldWeights::head(const ExecContext& ctx, WeightForm form) {
   const ops::Weight& held = weights_[table_.head()];
-  return form == WeightForm::Held ? held : dense(ctx, held, head_scratch_);
+  return needs_dense(ctx, held, form) ? dense(ctx, held, head_scratch_) : held;
 }
 
 }  // namespace temper::model

@@ -26,7 +26,7 @@ std::vector<std::int32_t> targets_of(const BatchView& batch, std::span<const std
 }
 
 WeightForm form_for(std::size_t rows) {
-  return static_cast<std::int64_t>(rows) <= ops::kFewRows ? WeightForm::Held : WeightForm::Dense;
+  return static_cast<std::int64_t>(rows) <= ops::kFewRows ? WeightForm::Held : WeightForm::Products;
 }
 
 void check_batch(const BatchView& batch, bool with_targets) {
@@ -99,7 +99,11 @@ class Transformer::Pass {
 
   template <typename Visit>
   void block(int layer, Visit&& visit) {
-    const BlockWeights weights = acquire(layer);
+    block(layer, form_, std::forward<Visit>(visit));
+  }
+  template <typename Visit>
+  void block(int layer, WeightForm form, Visit&& visit) {
+    const BlockWeights weights = acquire(layer, form);
     visit(call(layer, weights));
     model_.weights_.release(layer);
   }
@@ -120,9 +124,9 @@ class Transformer::Pass {
   }
 
  private:
-  BlockWeights acquire(int layer) {
+  BlockWeights acquire(int layer, WeightForm form) {
     const ProfileSection section("weights");
-    return model_.weights_.acquire(ctx_, layer, form_);
+    return model_.weights_.acquire(ctx_, layer, form);
   }
 
   Transformer& model_;
@@ -207,7 +211,7 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   };
   ops::embedding(ctx, weights_.embedding(), batch.tokens, x[0]);
   for (int layer = 0; layer < pass.layers(); ++layer)
-    pass.block(layer, [&](const BlockCall& call) {
+    pass.block(layer, WeightForm::Products, [&](const BlockCall& call) {
       const ProfileSection section("forward");
       block_forward(call, activations(layer), x[static_cast<std::size_t>(layer) + 1]);
     });
@@ -218,9 +222,8 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   std::vector<float> nll(rows.size());
   const auto wanted = [&](std::size_t index) { return base && (*base)[index] ? &(*base)[index] : nullptr; };
   const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(table_.head())};
-  const ops::Weight head_weight = weights_.head(ctx, WeightForm::Dense);
-  ops::round_activations(ctx, top.normed, ops::input_rounding(ctx, head_weight), top.normed);
-  ops::linear_cross_entropy(ctx, top.normed, head_weight.dense, targets_of(batch, rows), grad_scale, nll, &head);
+  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense), targets_of(batch, rows), grad_scale, nll,
+                            &head);
   const double sum = checked_sum(nll, rows);
 
   // Backward.
@@ -252,9 +255,8 @@ std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& bat
   const TensorView x = run_blocks(ctx, batch, nullptr);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
-  const ops::Weight head = weights_.head(ctx, WeightForm::Dense);
-  ops::round_activations(ctx, top.normed, ops::input_rounding(ctx, head), top.normed);
-  ops::linear_cross_entropy(ctx, top.normed, head.dense, targets_of(batch, rows), 0.0f, nll, nullptr);
+  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Products), targets_of(batch, rows), 0.0f, nll,
+                            nullptr);
   return nll;
 }
 

@@ -96,7 +96,7 @@ BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightFo
     const std::size_t index = table.linear(layer, kLinears[l]);
     weights.linear[l] = ops::Weight(encoded(index));
     weights.linear[l].input = inputs_[index];
-    if (form == WeightForm::Held) continue;
+    if (!needs_dense(ctx, weights.linear[l], form)) continue;
     if (!scratch_[l]) scratch_[l] = Tensor(ctx.compute, table[index].shape);
     ops::decode(ctx, encoded(index), scratch_[l]);
     weights.linear[l].dense = scratch_[l];

@@ -13,8 +13,13 @@
 namespace temper::model {
 
 /// How a weight is asked for. Dense: an operand in the context's compute dtype, for any number of rows and for gradients.
-/// Held: as the source keeps it, in codes or dense, for products with at most ops::kFewRows rows.
-enum class WeightForm { Dense, Held };
+/// Products: the same, but in codes alone where ops::multiplies_integers, for forward passes. Held: as the source keeps it,
+/// in codes or dense, for products with at most ops::kFewRows rows.
+enum class WeightForm { Dense, Products, Held };
+/// True if a weight asked for in this form needs its dense operand.
+inline bool needs_dense(const ExecContext& ctx, const ops::Weight& weight, WeightForm form) {
+  return form == WeightForm::Dense || (form == WeightForm::Products && !ops::multiplies_integers(ctx, weight));
+}
 
 /// Weights of one block: norms F32 [hidden], projections [out, in].
 struct BlockWeights {

@@ -47,7 +47,7 @@ class Backend {
                                   const TensorView& dv) const = 0;
   virtual void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<const std::int32_t> targets,
                              float grad_scale, std::span<float> nll, const TensorView* dlogits) const = 0;
-  virtual void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+  virtual void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                                     std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                                     const HeadGradients* gradients) const = 0;
   virtual void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,

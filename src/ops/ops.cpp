@@ -169,14 +169,14 @@ void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearP
     const auto require = [&](bool ok, const char* expected) {
       if (!ok) throw LogicError("linear: expected {}; found {}", expected, describe(found));
     };
-    require(w.dense || (w.encoded.codec && x.rows() <= kFewRows), "a dense weight for more than a few rows");
+    const bool from_codes = w.encoded.codec && (x.rows() <= kFewRows || multiplies_integers(ctx, w));
+    require(w.dense || from_codes, "a dense weight for more than a few rows");
     require(!w.dense || w.dense.dtype == x.dtype, "one dtype for x and a dense weight");
     require(part.y.dtype == DType::F32 || (part.y.dtype == x.dtype && !accumulate), "F32 or, not accumulated, T for y");
     require(w.cols() == x.cols() && part.y.rows() == x.rows() && part.y.cols() == w.rows(),
             "x [M, K], weight [N, K], y [M, N]");
     check_encoded("linear", w.encoded);
-    const double held =
-        w.encoded.codec && x.rows() <= kFewRows ? static_cast<double>(w.encoded.bytes.size()) : tensor_bytes(w.dense);
+    const double held = from_codes ? static_cast<double>(w.encoded.bytes.size()) : tensor_bytes(w.dense);
     check.work(2.0 * static_cast<double>(part.y.shape.numel()) * static_cast<double>(x.cols()), held + tensor_bytes(part.y));
   }
   if (!is_empty(x) && !parts.empty()) ctx.backend->linear(ctx, x, parts, accumulate);
@@ -191,6 +191,12 @@ quant::InputFormat input_rounding(const ExecContext& ctx, const Weight& weight) 
   if (weight.input) return {quant::ActivationGrid::None, weight.input};
   if (ctx.activations != Activations::Bits8 || !weight.encoded.codec) return {};
   return {quant::activation_grid(*weight.encoded.codec), nullptr};
+}
+
+bool multiplies_integers(const ExecContext& ctx, const Weight& weight) {
+  const quant::EncodedView& codes = weight.encoded;
+  return ctx.integer_products && codes.codec &&
+         quant::has_integer_product(*codes.codec, input_rounding(ctx, weight), codes.cols);
 }
 
 void round_activations(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
@@ -388,12 +394,15 @@ void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<c
   if (!is_empty(logits)) ctx.backend->cross_entropy(ctx, logits, targets, grad_scale, nll, dlogits);
 }
 
-void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                           std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                           const HeadGradients* gradients) {
-  const Checker check("linear_cross_entropy", ctx, {{"hidden", &hidden}, {"head", &head}});
+  const Checker check("linear_cross_entropy", ctx, {{"hidden", &hidden}, {"head", &head.dense}});
   check.activation(hidden);
-  check.dtype(head.dtype == hidden.dtype, "the same for hidden and head");
+  const bool from_codes = multiplies_integers(ctx, head);
+  check.require(head.dense || (from_codes && !gradients), "a dense head");
+  check.dtype(!head.dense || head.dense.dtype == hidden.dtype, "the same for hidden and head");
+  check_encoded("linear_cross_entropy", head.encoded);
   check.require(head.cols() == hidden.cols(), "hidden [n, H] and head [V, H]");
   check.require(is_empty(hidden) || (hidden.rows() == length(targets) && nll.size() == targets.size()),
                 "one target and nll per row");
@@ -403,7 +412,7 @@ void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, cons
     check.same_shape(gradients->dhidden, hidden);
     if (gradients->dhead) {
       check.f32({gradients->dhead});
-      check.same_shape(*gradients->dhead, head);
+      check.same_shape(*gradients->dhead, head.dense);
     }
   }
   const double product = 2.0 * static_cast<double>(hidden.shape.numel()) * static_cast<double>(head.rows());

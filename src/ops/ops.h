@@ -56,10 +56,13 @@ struct LinearPart {
 /// What the activations of products with `weight` are rounded to before them: its `input`, else the grid that goes with its
 /// format where ctx.activations is Bits8, else nothing.
 quant::InputFormat input_rounding(const ExecContext& ctx, const Weight& weight);
+/// True if products with `weight` multiply its codes as integers with 8-bit activations: no dense form of it is needed then,
+/// however many rows x has.
+bool multiplies_integers(const ExecContext& ctx, const Weight& weight);
 
 /// y (= or, with `accumulate`, +=, F32) rounded(x) [M, K] · weightᵀ for every part, x rounded as input_rounding says of that
 /// part's weight (in a copy; once for all parts that agree). x T; a dense weight has the same T. Without `dense`, M is at
-/// most kFewRows.
+/// most kFewRows, unless multiplies_integers.
 void linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts, bool accumulate = false);
 void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, const TensorView& y, bool accumulate = false);
 
@@ -150,9 +153,10 @@ struct HeadGradients {
   const TensorView* dhead;  ///< [V, H] F32, +=, or null.
 };
 
-/// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H] · headᵀ (T)
-/// [V, H]. nll [n] =. With `gradients`, those of Σ nll · grad_scale.
-void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+/// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H], rounded as
+/// input_rounding says, · headᵀ [V, H]. nll [n] =. With `gradients`, those of Σ nll · grad_scale. A head that is only codes
+/// is enough where multiplies_integers and no gradients are wanted.
+void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                           std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                           const HeadGradients* gradients);
 

@@ -26,6 +26,10 @@ enum class Recompute { None, Block };
 /// codes are then had from this run's own export only.
 enum class MergeDtype { Checkpoint, F32 };
 
+/// Forward products of training where the scheme rounds activations to 8 bits. Float: of the decoded operands. Integer: as
+/// eval, generate and chat compute them, in 32 bits, where there is a kernel.
+enum class Forward { Float, Integer };
+
 /// Operands of matrix products. Auto: bf16 where the CPU multiplies bf16, f32 elsewhere.
 enum class Compute { Auto, Bf16, F32 };
 
@@ -66,6 +70,7 @@ struct QuantOptions {
   MergeDtype merge_dtype = MergeDtype::Checkpoint;
   std::int64_t refit_every = 0;    ///< Steps between two fits of a tensor's parameters; 0: as its codec needs.
   std::int64_t freeze_steps = -1;  ///< Last steps without a fit; -1: a tenth of the run where not every step fits.
+  Forward forward = Forward::Float;
 };
 
 struct TrainOptions {

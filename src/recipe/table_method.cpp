@@ -65,6 +65,13 @@ std::vector<Option> method_options() {
                "else none",
        .unit = "steps",
        .range = {.min = -1, .max = 1e9}},
+      {.key = "quant.forward",
+       .flag = "--qat-forward",
+       .field = field<&Recipe::quant, &Q::forward>(),
+       .verbs = kTrain | kDemo,
+       .help = "Forward products where activations are rounded to 8 bits: float (of the decoded operands) or integer (in 32 "
+               "bits, as eval, generate and chat compute them: the loss of training is that of the exported file)",
+       .choices = {"float", "integer"}},
   };
 }
 

@@ -20,6 +20,9 @@ struct ExecContext {
   Arena* workspace = nullptr;             ///< Scratch that an op takes in an ArenaScope and gives back before it returns.
   DType compute = DType::F32;             ///< Dtype of products' operands and of stored activations: F32 or BF16.
   Activations activations = Activations::Bits16;
+  /// Products of 8-bit activations with integer weights are computed as a device does, summed up in int32, where there is a
+  /// kernel for them (quant/int_product.h). False: as products of the decoded operands.
+  bool integer_products = true;
 };
 
 }  // namespace temper

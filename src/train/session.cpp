@@ -58,6 +58,11 @@ std::int64_t total_steps(const recipe::Recipe& recipe, const text::Packer& packe
   return steps;
 }
 
+ExecContext training_context(ExecContext ctx, const recipe::Recipe& recipe) {
+  ctx.integer_products = recipe.quant.forward == recipe::Forward::Integer;
+  return ctx;
+}
+
 const quant::Scheme* scheme_of(const recipe::Recipe& recipe) {
   return recipe.quant.scheme == "none" ? nullptr : &quant::scheme(recipe.quant.scheme);
 }
@@ -107,7 +112,7 @@ std::vector<HeldOut> held_out_from(const files::Json& metrics, const std::string
 
 Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const TrainData& data, const Hooks& hooks,
                  const std::optional<LoadedCheckpoint>& loaded)
-    : ctx_(ctx),
+    : ctx_(training_context(ctx, recipe)),
       recipe_(recipe),
       data_(data),
       hooks_(hooks),

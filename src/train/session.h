@@ -45,7 +45,7 @@ class Session {
   [[noreturn]] void stop();
   TrainResult finish();
 
-  const ExecContext& ctx_;
+  const ExecContext ctx_;  // with the forward products that the recipe asks for
   recipe::Recipe recipe_;
   const TrainData& data_;
   const Hooks& hooks_;

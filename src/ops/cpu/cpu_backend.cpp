@@ -164,7 +164,7 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+  void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                             std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                             const HeadGradients* gradients) const override;
 
@@ -247,7 +247,7 @@ void CpuBackend::norm_weight_gradient(const ExecContext& ctx, const TensorView& 
 }
 
 /// Logits exist for a chunk of rows at a time: as many as 64 MiB hold, at most 256, a number that depends on V alone.
-void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const TensorView& head,
+void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                                       std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                                       const HeadGradients* gradients) const {
   const Index rows = hidden.rows(), vocab = head.rows();
@@ -258,17 +258,29 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
   TensorView all_grads = all_logits;
   all_grads.dtype = hidden.dtype;
   all_grads.row_stride = vocab * static_cast<Index>(dtype_size(DType::F32) / dtype_size(hidden.dtype));
+  const quant::InputFormat rounding = input_rounding(ctx, head);
+  const bool integers = multiplies_integers(ctx, head);
+  const bool rounds = rounding && (!integers || (gradients && gradients->dhead));
+  const TensorView rounded_all =
+      rounds ? ctx.workspace->allocate(hidden.dtype, Shape{std::min(chunk, rows), hidden.cols()}) : TensorView{};
   for (Index begin = 0; begin < rows; begin += chunk) {
     const Index count = std::min(chunk, rows - begin);
     const TensorView part = matrix(hidden).slice_rows(begin, begin + count);
     const TensorView logits = all_logits.slice_rows(0, count), grads = all_grads.slice_rows(0, count);
-    matmul(ctx, part, head, logits, {.transpose_b = true});
+    const TensorView rounded = rounds ? rounded_all.slice_rows(0, count) : part;
+    if (rounds) round_activations(ctx, part, rounding, rounded);
+    if (integers) {
+      const LinearPart product{head, logits};
+      linear(ctx, part, {&product, 1}, false);
+    } else {
+      matmul(ctx, rounded, head.dense, logits, {.transpose_b = true});
+    }
     cross_entropy(ctx, logits, targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)), grad_scale,
                   nll.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
                   gradients ? &grads : nullptr);
     if (!gradients) continue;
-    matmul(ctx, grads, head, matrix(gradients->dhidden).slice_rows(begin, begin + count), {});
-    if (gradients->dhead) matmul(ctx, grads, part, *gradients->dhead, {.transpose_a = true, .accumulate = true});
+    matmul(ctx, grads, head.dense, matrix(gradients->dhidden).slice_rows(begin, begin + count), {});
+    if (gradients->dhead) matmul(ctx, grads, rounded, *gradients->dhead, {.transpose_a = true, .accumulate = true});
   }
 }
 

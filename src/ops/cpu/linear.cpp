@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/cpu/integer_linear.h"
 #include "ops/cpu/matmul.h"
 #include "ops/cpu/rows.h"
 #include "quant/activations.h"
@@ -53,6 +54,13 @@ void few_rows(const Kernels& kernels, const TensorView& x, const LinearPart& par
 
 void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const TensorView& x, std::span<const LinearPart> parts,
             bool accumulate) {
+  const auto integers = [&](const LinearPart& part) { return multiplies_integers(ctx, part.weight); };
+  const auto some = std::ranges::count_if(parts, integers);
+  if (some == std::ssize(parts)) return integer_linear(ctx, x, parts, accumulate);
+  if (some > 0) {  // as in a mix of formats
+    for (const LinearPart& part : parts) linear(ctx, isa, kernels, x, {&part, 1}, accumulate);
+    return;
+  }
   const ArenaScope scope(workspace(ctx, "linear"));
   const Inputs inputs(ctx, x, parts);
   if (x.rows() > kFewRows) {

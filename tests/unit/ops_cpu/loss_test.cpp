@@ -78,7 +78,7 @@ TEST_P(LossTest, FusedHeadEqualsTheDefinition) {
       reference::matmul(grad, x.matrix(), dhead.matrix(), {.transpose_a = true, .accumulate = true});
   std::vector<float> found(targets.size());
   const HeadGradients gradients{dx, &dhead.view()};
-  linear_cross_entropy(ctx_, x, head, targets, 0.01f, found, &gradients);
+  linear_cross_entropy(ctx_, x, head.view(), targets, 0.01f, found, &gradients);
   double logit_error = 0;
   for (const double e : logits.error.values) logit_error = std::max(logit_error, e);
   const double relative = relative_error(vocab, 48.0) + 2 * logit_error;
@@ -101,7 +101,7 @@ TEST_P(LossTest, FusedHeadInBf16) {
   const reference::Bounded expected = reference::matmul(grad, head.matrix(), Matrix(rows, hidden), {});
   std::vector<float> found(targets.size());
   const HeadGradients gradients{dx, nullptr};
-  linear_cross_entropy(ctx_, x, head, targets, 1.0f, found, &gradients);
+  linear_cross_entropy(ctx_, x, head.view(), targets, 1.0f, found, &gradients);
   for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], nll[i], 1e-4);
   // dlogits are rounded to bf16 before the product: u_bf16 of Σ |p − onehot|·|head| <= 2.
   Matrix error = expected.error;
@@ -119,7 +119,7 @@ TEST_P(LossTest, ThreadsDoNotChangeABit) {
     const TestTensor dx(DType::F32, rows, hidden, 3), dhead(DType::F32, vocab, hidden, 4);
     std::vector<float> nll(static_cast<std::size_t>(rows));
     const HeadGradients gradients{dx, &dhead.view()};
-    linear_cross_entropy(ctx_, x, head, some_targets(rows, vocab), 1.0f, nll, &gradients);
+    linear_cross_entropy(ctx_, x, head.view(), some_targets(rows, vocab), 1.0f, nll, &gradients);
     results.push_back(dx.bytes());
     const auto more = dhead.bytes();
     results.back().insert(results.back().end(), more.begin(), more.end());
