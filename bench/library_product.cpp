@@ -7,7 +7,10 @@ namespace {
 
 using Memory = dnnl::memory;
 
-Memory::data_type type_of(DType dtype) { return dtype == DType::BF16 ? Memory::data_type::bf16 : Memory::data_type::f32; }
+Memory::data_type type_of(DType dtype) {
+  if (dtype == DType::U8) return Memory::data_type::u8;
+  return dtype == DType::BF16 ? Memory::data_type::bf16 : Memory::data_type::f32;
+}
 
 /// Bytes that are small values in either dtype: zeros and subnormal numbers may take another time.
 void fill(Memory& memory) {
@@ -27,8 +30,10 @@ struct LibraryProduct::Impl {
 
 LibraryProduct::LibraryProduct(const ProductShape& s) : impl_(new Impl) {
   const Memory::desc a({s.m, s.k}, type_of(s.in), s.transpose_a ? Memory::dims{1, s.m} : Memory::dims{s.k, 1});
-  const Memory::desc b({s.k, s.n}, type_of(s.in), s.transpose_b ? Memory::dims{1, s.k} : Memory::dims{s.n, 1});
-  const Memory::desc c({s.m, s.n}, type_of(s.out), {s.n, 1});
+  const bool bytes = s.in == DType::U8;
+  const Memory::desc b({s.k, s.n}, bytes ? Memory::data_type::s8 : type_of(s.in),
+                       s.transpose_b ? Memory::dims{1, s.k} : Memory::dims{s.n, 1});
+  const Memory::desc c({s.m, s.n}, bytes ? Memory::data_type::s32 : type_of(s.out), {s.n, 1});
 #if DNNL_VERSION_MAJOR >= 3
   impl_->primitive = dnnl::matmul({impl_->engine, a, b, c});
 #else

@@ -8,7 +8,7 @@
 
 namespace temper::bench {
 
-/// A product: c [M, N] = op(a) · op(b), a and b of dtype `in`, c of dtype `out`.
+/// A product: c [M, N] = op(a) · op(b), a and b of dtype `in`, c of dtype `out`. U8: a is u8, b is s8, c is int32.
 struct ProductShape {
   std::int64_t m, n, k;
   bool transpose_a = false, transpose_b = false;

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "ops/ops.h"
 #include "quant/codec.h"
 #include "suite.h"
@@ -54,6 +56,27 @@ void generation(Suite& suite, const quant::Codec& codec) {
   });
 }
 
+/// 8-bit activations times a projection's codes, their rounding included, against oneDNN's product of u8 and s8 on packed
+/// operands; and the bf16 product of the same shape, which it should beat.
+void integer(Suite& suite, const std::string& format, const char* input, std::int64_t n, std::int64_t k,
+             std::int64_t tokens) {
+  ExecContext ctx = suite.ctx();
+  ctx.activations = Activations::Bits8;
+  const std::string shape = fmt::format("{} [{}, {}] x {}", format, n, k, tokens);
+  if (!suite.wants("integer linear", shape) && !suite.wants("dense linear", shape)) return;
+  const quant::Codec& codec = *quant::find_codec(format);
+  const Tensor x = random_tensor(ctx.compute, tokens, k), w = random_tensor(ctx.compute, n, k),
+               y(ctx.compute, {tokens, n}, true);
+  std::vector<std::byte> codes(static_cast<std::size_t>(n) * codec.row_bytes(k));
+  codec.encode_rows(w, codes);
+  ops::Weight weight(quant::EncodedView{&codec, n, k, codes});
+  weight.input = input ? quant::find_codec(input) : nullptr;
+  suite.product("integer linear", shape, {tokens, n, k, false, true, DType::U8, DType::F32},
+                [&] { ops::linear(ctx, x, weight, y); });
+  suite.product("dense linear", shape, {tokens, n, k, false, true, ctx.compute, ctx.compute},
+                [&] { ops::linear(suite.ctx(), x, ops::Weight(w), y); });
+}
+
 }  // namespace
 
 void measure_products(Suite& suite) {
@@ -65,6 +88,12 @@ void measure_products(Suite& suite) {
   low_rank(suite, "q, o", kHidden, kHidden);
   low_rank(suite, "gate, up", kInner, kHidden);
   low_rank(suite, "down", kHidden, kInner);
+  for (const std::int64_t tokens : {1, 8, 512, 2048}) {
+    for (const auto& [n, k] : {std::pair{kHidden, kHidden}, std::pair{kInner, kHidden}, std::pair{kHidden, kInner}})
+      integer(suite, "int4-sym-g32-bf16", "int8-asym", n, k, tokens);
+    integer(suite, "int8-sym-bf16", "int8-asym", kInner, kHidden, tokens);
+    for (const char* format : {"q4_0", "q8_0"}) integer(suite, format, nullptr, kInner, kHidden, tokens);
+  }
   for (const quant::Codec* codec : quant::codecs())
     if (suite.wants_format(codec->name())) generation(suite, *codec);
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
 #include <limits>
 
 #include "base/error.h"
@@ -111,14 +110,10 @@ const ScaledFormat* token_format(const InputFormat& input) {
 }
 
 bool is_finite(const TensorView& x, std::int64_t row) {
-  std::uint32_t largest = 0;  // exponents; the loop has no branch
+  const ActivationKernels& kernels = kActivationKernels.in_use();
   const std::int64_t at = row * x.row_stride;
-  if (x.dtype == DType::F32)
-    for (std::int64_t k = 0; k < x.cols(); ++k)
-      largest = std::max(largest, std::bit_cast<std::uint32_t>(x.as<const float>()[at + k]) & 0x7fffffffu);
-  else
-    for (std::int64_t k = 0; k < x.cols(); ++k)
-      largest = std::max(largest, static_cast<std::uint32_t>(x.as<const bf16>()[at + k].bits & 0x7fffu) << 16);
+  const std::uint32_t largest = x.dtype == DType::F32 ? kernels.largest_f32(x.as<const float>() + at, x.cols())
+                                                      : kernels.largest_bf16(&x.as<const bf16>()[at].bits, x.cols());
   return largest < 0x7f800000u;
 }
 

@@ -19,9 +19,9 @@ inline void put(float x, u16* out) {
 inline float rounded(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 template <typename T>
-u32 largest_magnitude(const T* x, int n) {
+u32 largest_magnitude(const T* x, i64 n) {
   u32 largest = 0;
-  for (int i = 0; i < n; ++i) {
+  for (i64 i = 0; i < n; ++i) {
     const u32 magnitude = bits_of(widen(x[i])) & 0x7fffffffu;  // floats order as their bits do
     largest = magnitude > largest ? magnitude : largest;
   }
@@ -97,6 +97,8 @@ extern const ActivationKernels kActivationKernels;
 const ActivationKernels kActivationKernels = {
     {block_values<float>, superblock_values<float>},
     {block_values<u16>, superblock_values<u16>},
+    largest_magnitude<float>,
+    largest_magnitude<u16>,
     {block_codes<float>, superblock_codes<float>},
     {block_codes<u16>, superblock_codes<u16>},
 };

@@ -1,3 +1,6 @@
+#include <cmath>
+#include <limits>
+
 #include "../ops/harness.h"
 #include "quant/activations.h"
 
@@ -86,6 +89,61 @@ TEST_P(LinearTest, EightBitActivations) {
     EXPECT_EQ(x.bytes(), before);
     round_activations(ctx_, x, input_rounding(ctx_, Weight(coded.view)), x);
     EXPECT_EQ(x.bytes(), rounded.bytes());
+  }
+}
+
+/// Codes alone are enough for integer products, for any number of rows of x; each row's result depends on that row alone,
+/// not on how many there are or on the threads; and it is the product of the decoded operands.
+TEST_P(LinearTest, IntegerProducts) {
+  const std::int64_t k = 256, m = 40;
+  ctx_.activations = Activations::Bits8;
+  const Coded first("q4_0", 70, k, DType::F32, 1), second("int8-sym", 33, k, DType::F32, 2);
+  const TestTensor x(DType::F32, m, k, 4), on_grid(DType::F32, m, k, 4), by_token(DType::F32, m, k, 4);
+  Weight per_token(second.view);
+  per_token.input = quant::find_codec("int8-asym");
+  ASSERT_TRUE(multiplies_integers(ctx_, Weight(first.view)));
+  ASSERT_TRUE(multiplies_integers(ctx_, per_token));
+  quant::round_activations(quant::ActivationGrid::Blocks32, x, on_grid);
+  quant::round_activations(*per_token.input, x, by_token);
+  const TestTensor a(DType::F32, m, 70, 5), b(DType::F32, m, 33, 6);
+  const MatmulOptions options{.transpose_b = true};
+  const auto expected_a = reference::matmul(on_grid.matrix(), first.operand.matrix(), a.matrix(), options);
+  const auto expected_b = reference::matmul(by_token.matrix(), second.operand.matrix(), b.matrix(), options);
+  std::vector<std::vector<std::byte>> found;
+  for (const int threads : {1, 2, 5}) {
+    const ThreadsScope scope(threads);
+    const std::array<LinearPart, 2> parts{LinearPart{Weight(first.view), a}, LinearPart{per_token, b}};
+    linear(ctx_, x, parts);
+    expect_close(a, expected_a.value, expected_a.error, "a scale per block");
+    expect_close(b, expected_b.value, expected_b.error, "a scale per token");
+    found.push_back(b.bytes());
+    EXPECT_EQ(found.front(), found.back());
+  }
+  for (const std::int64_t row : {0, 17, 39}) {
+    const TestTensor alone(DType::F32, 1, 33, 7);
+    linear(ctx_, x.view().slice_rows(row, row + 1), per_token, alone);
+    for (std::int64_t n = 0; n < 33; ++n)
+      ASSERT_EQ(alone.view().as<float>()[n], b.view().slice_rows(row, row + 1).as<float>()[n]);
+  }
+  ctx_.integer_products = false;
+  EXPECT_FALSE(multiplies_integers(ctx_, per_token));
+  EXPECT_THROW(linear(ctx_, x, per_token, b), LogicError);
+}
+
+/// A row that is not finite gives NaN, so that a loss tells of it.
+TEST_P(LinearTest, IntegerProductsOfNonFiniteRows) {
+  const std::int64_t k = 64;
+  const Coded coded("int4-sym-g32", 20, k, DType::F32, 1);
+  Weight weight(coded.view);
+  weight.input = quant::find_codec("int8-asym");
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    const TestTensor x(DType::F32, 2, k, 4), y(DType::F32, 2, 20, 5);
+    x.view().as<float>()[x.view().row_stride + 3] = bad;
+    linear(ctx_, x, weight, y);
+    for (std::int64_t n = 0; n < 20; ++n) {
+      EXPECT_TRUE(std::isfinite(y.view().as<float>()[n]));
+      EXPECT_TRUE(std::isnan(y.view().as<float>()[y.view().row_stride + n]));
+    }
   }
 }
 
