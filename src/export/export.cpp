@@ -3,17 +3,23 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "base/progress.h"
+#include "export/gguf_lora.h"
 #include "export/hf_export.h"
 #include "export/verify.h"
 #include "model/peft.h"
+#include "recipe/sizes.h"
 
 namespace temper::exporter {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A file or folder written in a hidden folder beside its final name, which it takes on `publish`; removed otherwise.
+/// A file or folder written in a hidden folder beside its final name, which it takes on `publish`, with whatever else was
+/// written there; removed otherwise.
 class Aside {
  public:
   explicit Aside(fs::path final_path) : final_(std::move(final_path)) {
@@ -33,7 +39,10 @@ class Aside {
   fs::path path() const { return folder_ / final_.filename(); }
   void publish() const {
     if (fs::is_directory(final_)) fs::remove(final_);  // empty, as the constructor saw
-    fs::rename(path(), final_);
+    std::vector<fs::path> names;
+    for (const auto& entry : fs::directory_iterator(folder_)) names.push_back(entry.path().filename());
+    std::ranges::sort(names, std::greater());  // the first part of a model last
+    for (const fs::path& name : names) fs::rename(folder_ / name, final_.parent_path() / name);
   }
 
  private:
@@ -43,10 +52,8 @@ class Aside {
 void measure_size(ExportReport& report, const fs::path& path) {
   const auto reader = model::CheckpointReader::open(path);
   report.bits_per_weight = 8.0 * static_cast<double>(reader.weight_bytes()) / static_cast<double>(reader.weight_count());
-  report.file_bytes = 0;
-  if (fs::is_regular_file(path))
-    report.file_bytes = fs::file_size(path);
-  else
+  report.file_bytes = reader.gguf() ? reader.gguf()->file_bytes() : 0;
+  if (fs::is_directory(path))
     for (const auto& entry : fs::recursive_directory_iterator(path))
       if (entry.is_regular_file()) report.file_bytes += entry.file_size();
 }
@@ -70,10 +77,23 @@ void require_same_answers(const eval::Comparison& comparison, const fs::path& pa
       path.string(), comparison.kld.value, kStrictKld, comparison.top1_agreement.value);
 }
 
-void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& path,
-                 ExportReport& report) {
+std::uint64_t split_bytes(const recipe::ExportOptions& options) {
+  return options.split_size.empty() ? 0 : recipe::parse_size(options.split_size, "export.split_size");
+}
+
+void export_gguf_lora(eval::LoadedModel& model, const fs::path& path, ExportReport& report) {
+  const model::TensorTable& table = model.reader().table();
+  write_gguf_lora(*model.adapters(), table, path.stem().string(), path);
+  require_same_adapters(*model.adapters(), read_gguf_lora(table, files::GgufFile(path)), path);
+  report.file_bytes = fs::file_size(path);
+  report.as_trained = model.encoded() == nullptr;
+  report.promise = "adapter masters equal bit for bit";
+}
+
+void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& out,
+                 std::uint64_t split_bytes, ExportReport& report) {
   const GgufTarget target = gguf_target(std::string_view(report.target).substr(5));
-  write_gguf(ctx, source, target, path);
+  const fs::path path = write_gguf(ctx, source, target, out, split_bytes).path;
   status("reopening and verifying");
   verify_gguf_tensors(ctx, source, target, path);
   report.comparison = measure(ctx, model, path);
@@ -82,6 +102,8 @@ void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportS
   report.promise = report.as_trained
                        ? "parameters and codes equal the trained ones bit for bit, answers equal, token ids equal"
                        : "tensors equal the merged weights in this format bit for bit, token ids equal";
+  measure_size(report, path);
+  report.path = fs::path(report.path).replace_filename(path.filename()).string();
 }
 
 }  // namespace
@@ -101,6 +123,8 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
     report.as_trained = true;
     report.promise = "adapter masters equal bit for bit";
     for (const auto& entry : fs::directory_iterator(out.path())) report.file_bytes += entry.file_size();
+  } else if (report.target == "gguf-lora") {
+    export_gguf_lora(*model, out.path(), report);
   } else if (report.target == "hf") {
     write_hf(ctx, source, out.path());
     verify_hf_tensors(ctx, source, out.path());
@@ -108,8 +132,7 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
     report.promise = "tensors equal the merged weights bit for bit, token ids equal";
     measure_size(report, out.path());
   } else {
-    export_gguf(ctx, *model, source, out.path(), report);
-    measure_size(report, out.path());
+    export_gguf(ctx, *model, source, out.path(), split_bytes(recipe.exporting), report);
   }
   out.publish();
   return report;
@@ -135,9 +158,11 @@ ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe) {
   std::optional<text::Tokenizer> tokenizer;
   if (!reader.gguf()) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
   const Aside out(recipe.out);
-  const auto written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path());
-  verify_gguf_bytes(reader.table(), written, out.path());
-  measure_size(report, out.path());
+  const WrittenGguf written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path(),
+                                         split_bytes(recipe.exporting));
+  verify_gguf_bytes(reader.table(), written.pieces, written.path);
+  measure_size(report, written.path);
+  report.path = fs::path(report.path).replace_filename(written.path.filename()).string();
   out.publish();
   report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";
   return report;

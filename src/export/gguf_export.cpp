@@ -32,6 +32,7 @@ std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_
 
 namespace {
 
+constexpr std::size_t kAlignment = 32;  // llama.cpp's default
 constexpr std::int64_t kPieceElements = 1 << 20;
 constexpr std::size_t kWorkspaceBytes = std::size_t{1} << 30;  // of each thread; address space only
 
@@ -226,14 +227,14 @@ void make_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const
   });
 }
 
-std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                                     const std::filesystem::path& path) {
+WrittenGguf write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                       const std::filesystem::path& path, std::uint64_t split_bytes) {
   const model::TensorTable& table = source.table();
   if (target.scheme) model::require_fit(table, *target.scheme);
   if (source.arch().sliding_window > 0 && source.arch().sliding_window < source.arch().max_positions)
     log_warning("llama.cpp's llama architecture has no sliding window ({} here): beyond it, the GGUF answers differently",
                 source.arch().sliding_window);
-  files::GgufWriter writer(path);
+  files::GgufWriter writer(path, kAlignment, split_bytes);
   add_metadata(writer, source, target);
   const std::vector<float> rope = rope_tensor(source.arch());
   if (!rope.empty())
@@ -258,7 +259,7 @@ std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource&
                       written.push_back(std::move(piece));
                     });
   writer.commit();
-  return written;
+  return {writer.paths().front(), std::move(written)};
 }
 
 }  // namespace temper::exporter

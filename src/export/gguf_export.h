@@ -26,10 +26,16 @@ struct WrittenPiece {
   std::string checksum;
 };
 
-/// Writes the file, streaming a few rows at a time; it appears whole or not at all. Throws BadRecipe where a group does not
-/// divide a row, Unsupported where a value does not fit F16 or the tokenizer has no name in GGUF.
-std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                                     const std::filesystem::path& path);
+struct WrittenGguf {
+  std::filesystem::path path;  ///< The file, or the first of its parts.
+  std::vector<WrittenPiece> pieces;
+};
+
+/// Writes the file, streaming a few rows at a time; it appears whole or not at all. With `split_bytes`, in parts of so many
+/// bytes of tensors (files/gguf_split.h). Throws BadRecipe where a group does not divide a row, Unsupported where a value
+/// does not fit F16 or the tokenizer has no name in GGUF.
+WrittenGguf write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                       const std::filesystem::path& path, std::uint64_t split_bytes = 0);
 
 /// Takes some bytes of a tensor, as it lies in the file, from `offset` on.
 using GgufSink = std::function<void(std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes)>;

@@ -27,6 +27,9 @@ void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const
 /// Reopens an adapter folder and compares masters and configuration. Throws VerifyFailed.
 void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const std::filesystem::path& folder);
 
+/// Compares the masters and the scale of adapters read from `path` with those that were written. Throws VerifyFailed.
+void require_same_adapters(const model::Adapters& expected, const model::Adapters& found, const std::filesystem::path& path);
+
 /// Conversations that every verification renders with both templates and tokenizes with both tokenizers. Throws VerifyFailed
 /// where ids differ. A model without a template is compared on their plain text.
 void verify_token_ids(const text::Tokenizer& expected, const text::Tokenizer& found, const std::filesystem::path& path);

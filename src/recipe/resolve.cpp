@@ -84,13 +84,14 @@ void resolve_eval(const Recipe& recipe) {
 }
 
 void resolve_export(const Recipe& recipe) {
-  constexpr std::string_view kTargets[] = {"gguf:q4_0", "gguf:q8_0", "gguf:bf16", "gguf:f16", "hf", "adapter"};
+  constexpr std::string_view kTargets[] = {"gguf:q4_0", "gguf:q8_0", "gguf:bf16", "gguf:f16", "gguf-lora", "hf", "adapter"};
   require_model_or_run(recipe, Verb::Export);
   require_set(recipe.exporting.to, "export.to", Verb::Export);
   require_set(recipe.out, "out", Verb::Export);
-  if (recipe.exporting.to == "adapter" && recipe.model.run.empty())
-    throw BadRecipe("export.to adapter needs model.run: a model without a run has no adapter");
-  if (recipe.exporting.to != "hf" && recipe.exporting.to != "adapter" && !recipe.exporting.to.starts_with("gguf:"))
+  const std::string& to = recipe.exporting.to;
+  if ((to == "adapter" || to == "gguf-lora") && recipe.model.run.empty())
+    throw BadRecipe("export.to {} needs model.run: a model without a run has no adapter", to);
+  if (to != "hf" && to != "adapter" && to != "gguf-lora" && !to.starts_with("gguf:"))
     throw BadRecipe("export.to: expected one of {}, found \"{}\"", fmt::join(kTargets, ", "), recipe.exporting.to);
 }
 
