@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/atomic_file.h"
 #include "base/progress.h"
 #include "export/gguf_lora.h"
 #include "export/hf_export.h"
+#include "export/modelfile.h"
 #include "export/verify.h"
 #include "model/peft.h"
 #include "recipe/sizes.h"
@@ -81,6 +83,15 @@ std::uint64_t split_bytes(const recipe::ExportOptions& options) {
   return options.split_size.empty() ? 0 : recipe::parse_size(options.split_size, "export.split_size");
 }
 
+/// Beside a GGUF, if asked for.
+void write_modelfile(const recipe::Recipe& recipe, const text::Tokenizer& tokenizer, const fs::path& gguf,
+                     const std::string& base = {}) {
+  if (!recipe.exporting.modelfile) return;
+  const std::string file = "./" + gguf.filename().string();
+  const ModelfileOptions options = {base.empty() ? file : base, base.empty() ? "" : file, recipe.generate.system};
+  write_file(modelfile_path(gguf), modelfile(tokenizer, options));
+}
+
 void export_gguf_lora(eval::LoadedModel& model, const fs::path& path, ExportReport& report) {
   const model::TensorTable& table = model.reader().table();
   write_gguf_lora(*model.adapters(), table, path.stem().string(), path);
@@ -125,6 +136,7 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
     for (const auto& entry : fs::directory_iterator(out.path())) report.file_bytes += entry.file_size();
   } else if (report.target == "gguf-lora") {
     export_gguf_lora(*model, out.path(), report);
+    write_modelfile(recipe, model->tokenizer(), out.path(), model->run()->base_model);
   } else if (report.target == "hf") {
     write_hf(ctx, source, out.path());
     verify_hf_tensors(ctx, source, out.path());
@@ -133,6 +145,7 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
     measure_size(report, out.path());
   } else {
     export_gguf(ctx, *model, source, out.path(), split_bytes(recipe.exporting), report);
+    write_modelfile(recipe, model->tokenizer(), out.path());
   }
   out.publish();
   return report;
@@ -156,12 +169,13 @@ ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe) {
   const auto reader = model::CheckpointReader::open(recipe.model.path);
   // A GGUF's tokenizer is copied as it stands.
   std::optional<text::Tokenizer> tokenizer;
-  if (!reader.gguf()) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
+  if (!reader.gguf() || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
   const Aside out(recipe.out);
   const WrittenGguf written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path(),
                                          split_bytes(recipe.exporting));
   verify_gguf_bytes(reader.table(), written.pieces, written.path);
   measure_size(report, written.path);
+  if (tokenizer) write_modelfile(recipe, *tokenizer, written.path);
   report.path = fs::path(report.path).replace_filename(written.path.filename()).string();
   out.publish();
   report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";

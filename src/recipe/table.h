@@ -49,7 +49,7 @@ using O = OptimOptions;
 using E = EvalOptions;
 using G = GenerateOptions;
 using I = InspectOptions;
-using C = CompareOptions;
+using P = CompareOptions;
 using R = RuntimeOptions;
 
 /// The parts of the table, in the order in which --help and docs/recipe.md show them.

@@ -62,19 +62,19 @@ std::vector<Option> eval_options() {
 
 std::vector<Option> talk_options() {
   return {
-      {"compare.schemes", "--schemes", field<&Recipe::compare, &C::schemes>(), kCompare,
+      {"compare.schemes", "--schemes", field<&Recipe::compare, &P::schemes>(), kCompare,
        "Schemes to compare (`temper schemes` lists them)"},
       {.key = "compare.methods",
        .flag = "--methods",
-       .field = field<&Recipe::compare, &C::methods>(),
+       .field = field<&Recipe::compare, &P::methods>(),
        .verbs = kCompare,
        .help = "Ways of quantizing: of each scheme, the one that ends nearest to the 16-bit model is shown",
        .choices = {"rtn", "importance"}},
-      {"compare.chart", "--chart", field<&Recipe::compare, &C::chart>(), kCompare | kPlan,
+      {"compare.chart", "--chart", field<&Recipe::compare, &P::chart>(), kCompare | kPlan,
        "SVG to write: size against KL divergence"},
       {.key = "compare.speed_tokens",
        .flag = "--speed-tokens",
-       .field = field<&Recipe::compare, &C::speed_tokens>(),
+       .field = field<&Recipe::compare, &P::speed_tokens>(),
        .verbs = kCompare,
        .help = "Tokens generated to measure speed; 0: speed is left out",
        .unit = "tokens",
