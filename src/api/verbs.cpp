@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/engine.h"
+#include "api/plan.h"
 #include "api/results.h"
 #include "base/atomic_file.h"
 #include "base/log.h"
@@ -98,6 +99,7 @@ Outcome train(const Recipe& recipe) {
 
 Outcome quantize(const Recipe& recipe) {
   const Engine engine(recipe.runtime);
+  if (has_budget(recipe)) return quantize_within(engine.context(), recipe);
   return outcome_of(exporter::quantize(engine.context(), recipe));
 }
 

@@ -58,7 +58,8 @@ std::optional<ChatShape> find_turns(const text::ChatTemplate& source, const Json
   const auto alone = cut(try_render(source, Json::array({user}), false, variables), {kFirst});
   const auto asked = cut(try_render(source, Json::array({user}), true, variables), {kFirst});
   const auto answered = cut(try_render(source, Json::array({user, answer}), false, variables), {kFirst, kAnswer});
-  const auto turns = cut(try_render(source, Json::array({user, answer, second}), true, variables), {kFirst, kAnswer, kSecond});
+  const auto turns =
+      cut(try_render(source, Json::array({user, answer, second}), true, variables), {kFirst, kAnswer, kSecond});
   if (!alone || !asked || !answered || !turns) return std::nullopt;
   ChatShape shape;
   shape.user_suffix = (*alone)[1];
@@ -102,7 +103,8 @@ bool find_system(const text::ChatTemplate& source, const Json& variables, ChatSh
   const auto inside = without_prefix(*head, shape.preamble);
   if (!inside) return false;
   const auto turns = try_render(source, Json::array({system, user, answer, second}), true, variables);
-  shape.system = cut(turns, {kSystem, kFirst, kAnswer, kSecond}) ? ChatShape::System::FirstUser : ChatShape::System::LastUser;
+  shape.system =
+      cut(turns, {kSystem, kFirst, kAnswer, kSecond}) ? ChatShape::System::FirstUser : ChatShape::System::LastUser;
   shape.system_prefix = *inside;
   shape.system_suffix = (*pieces)[1];
   return true;
@@ -110,10 +112,14 @@ bool find_system(const text::ChatTemplate& source, const Json& variables, ChatSh
 
 /// Conversations of every length that end with the user, with and without a system message.
 std::vector<Json> trial_conversations(bool system) {
-  constexpr std::string_view kTexts[] = {"What is 3 + 4?",          "7",
-                                         "Write \"code\":\nx = 1;", "```\nint x = 1; // {{ .Role }} <b>\n```",
-                                         "Ça va? 你好 🙂",          "Oui.\n\n- un\n- deux",
-                                         "Thanks & bye",            "Bye!",
+  constexpr std::string_view kTexts[] = {"What is 3 + 4?",
+                                         "7",
+                                         "Write \"code\":\nx = 1;",
+                                         "```\nint x = 1; // {{ .Role }} <b>\n```",
+                                         "Ça va? 你好 🙂",
+                                         "Oui.\n\n- un\n- deux",
+                                         "Thanks & bye",
+                                         "Bye!",
                                          "One more?"};
   std::vector<Json> out;
   for (const bool with : {false, true}) {

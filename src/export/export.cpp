@@ -117,6 +117,27 @@ void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportS
   report.path = fs::path(report.path).replace_filename(path.filename()).string();
 }
 
+/// Rounds a model to nearest and writes it as `target`.
+ExportReport write_quantized(const ExecContext& ctx, const recipe::Recipe& recipe, const model::CheckpointReader& reader,
+                             const GgufTarget& target, std::string_view name) {
+  ExportReport report;
+  report.target = name;
+  report.path = recipe.out;
+  // A GGUF's tokenizer is copied as it stands.
+  std::optional<text::Tokenizer> tokenizer;
+  if (!reader.gguf() || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
+  const Aside out(recipe.out);
+  const WrittenGguf written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path(),
+                                         split_bytes(recipe.exporting));
+  verify_gguf_bytes(reader.table(), written.pieces, written.path);
+  measure_size(report, written.path);
+  if (tokenizer) write_modelfile(recipe, *tokenizer, written.path);
+  report.path = fs::path(report.path).replace_filename(written.path.filename()).string();
+  out.publish();
+  report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";
+  return report;
+}
+
 }  // namespace
 
 ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) {
@@ -162,24 +183,14 @@ ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe) {
         "written: {}",
         scheme.name, fmt::join(carried, ", "));
   }
-  ExportReport report;
-  report.target = scheme.wires.front();
-  report.path = recipe.out;
-  const GgufTarget target = gguf_target(std::string_view(report.target).substr(5));
+  const std::string& wire = scheme.wires.front();
+  return write_quantized(ctx, recipe, model::CheckpointReader::open(recipe.model.path),
+                         gguf_target(std::string_view(wire).substr(5)), wire);
+}
+
+ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs) {
   const auto reader = model::CheckpointReader::open(recipe.model.path);
-  // A GGUF's tokenizer is copied as it stands.
-  std::optional<text::Tokenizer> tokenizer;
-  if (!reader.gguf() || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
-  const Aside out(recipe.out);
-  const WrittenGguf written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path(),
-                                         split_bytes(recipe.exporting));
-  verify_gguf_bytes(reader.table(), written.pieces, written.path);
-  measure_size(report, written.path);
-  if (tokenizer) write_modelfile(recipe, *tokenizer, written.path);
-  report.path = fs::path(report.path).replace_filename(written.path.filename()).string();
-  out.publish();
-  report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";
-  return report;
+  return write_quantized(ctx, recipe, reader, mixed_target(reader.table(), std::move(codecs)), "gguf, mixed");
 }
 
 nlohmann::ordered_json to_json(const ExportReport& r) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "export/source.h"
 
@@ -11,14 +12,18 @@ namespace temper::exporter {
 
 /// What a GGUF holds its matrices in.
 struct GgufTarget {
-  std::string_view name;                  ///< "q4_0", "bf16", …
-  std::uint32_t file_type = 0;            ///< general.file_type, as llama.cpp numbers them.
-  DType plain = DType::BF16;              ///< Dtype of matrices that no codec holds.
-  const quant::Scheme* scheme = nullptr;  ///< Null: all matrices plain.
+  std::string_view name;                         ///< "q4_0", "bf16", …
+  std::uint32_t file_type = 0;                   ///< general.file_type, as llama.cpp numbers them.
+  DType plain = DType::BF16;                     ///< Dtype of matrices that no codec holds.
+  const quant::Scheme* scheme = nullptr;         ///< Null: all matrices plain, but for `codecs`.
+  std::vector<const quant::Codec*> codecs = {};  ///< By tensor, in place of a scheme; null: plain. Empty: none.
 };
 
 /// The target of "bf16", "f16" or one of llama.cpp's file types ("q4_0", "q4_k_m"). Throws BadRecipe listing these.
 GgufTarget gguf_target(std::string_view name);
+
+/// A target with a codec for each tensor (by table index; null: BF16), called after the one that holds most weights.
+GgufTarget mixed_target(const model::TensorTable& table, std::vector<const quant::Codec*> codecs);
 
 /// What was written of a tensor, from `offset` on.
 struct WrittenPiece {

@@ -90,8 +90,8 @@ void write_gguf_lora(const Adapters& adapters, const model::TensorTable& table, 
   }
   for (const Adapters::Entry& entry : adapters.entries()) {
     writer.write(std::as_bytes(entry.a.span<const float>()));
-    writer.write(to_gguf_rows(std::as_bytes(entry.b.span<const float>()), entry.b.rows(),
-                              table[entry.tensor].permuted_heads));
+    writer.write(
+        to_gguf_rows(std::as_bytes(entry.b.span<const float>()), entry.b.rows(), table[entry.tensor].permuted_heads));
   }
   writer.commit();
 }

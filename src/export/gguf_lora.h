@@ -15,8 +15,8 @@ namespace temper::exporter {
 void write_gguf_lora(const model::Adapters& adapters, const model::TensorTable& table, const std::string& name,
                      const std::filesystem::path& path);
 
-/// Reads such a file (F32, BF16 or F16). Throws BadFile where a tensor is missing, unknown or of another shape than the table
-/// implies (an adapter for another base), Unsupported where adapters of one file differ in rank or it is no llama.
+/// Reads such a file (F32, BF16 or F16). Throws BadFile where a tensor is missing, unknown or of another shape than the
+/// table implies (an adapter for another base), Unsupported where adapters of one file differ in rank or it is no llama.
 model::Adapters read_gguf_lora(const model::TensorTable& table, const files::GgufFile& file);
 
 }  // namespace temper::exporter

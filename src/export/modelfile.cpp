@@ -58,8 +58,8 @@ std::vector<std::string> stop_texts(const text::Tokenizer& tokenizer) {
 bool holds_date(const ChatShape& shape) {
   const std::time_t now = std::time(nullptr);
   for (const std::tm& day : {fmt::localtime(now), fmt::gmtime(now)})
-    for (const std::string& date : {fmt::format("{:%d %b %Y}", day), fmt::format("{:%d %B %Y}", day),
-                                    fmt::format("{:%Y-%m-%d}", day)})
+    for (const std::string& date :
+         {fmt::format("{:%d %b %Y}", day), fmt::format("{:%d %B %Y}", day), fmt::format("{:%Y-%m-%d}", day)})
       if ((shape.preamble + shape.system_prefix).find(date) != std::string::npos) return true;
   return false;
 }
@@ -98,11 +98,12 @@ std::string go_template(const ChatShape& shape, bool adds_bos) {
     out += literal(shape.preamble);
   out += "{{- range $i, $message := .Messages }}\n";
   if (block)
-    out += "{{- if eq .Role \"system\" }}" + turn(shape.system_prefix, shape.system_suffix) + "\n{{- else if eq .Role \"user\" }}";
+    out += "{{- if eq .Role \"system\" }}" + turn(shape.system_prefix, shape.system_suffix) +
+           "\n{{- else if eq .Role \"user\" }}";
   else
     out += "{{- if eq .Role \"user\" }}";
-  out += user_turn(shape) + "\n{{- else if eq .Role \"assistant\" }}" + turn(shape.assistant_prefix, shape.assistant_suffix) +
-         "\n{{- end }}\n{{- end }}" + literal(shape.generation);
+  out += user_turn(shape) + "\n{{- else if eq .Role \"assistant\" }}" +
+         turn(shape.assistant_prefix, shape.assistant_suffix) + "\n{{- end }}\n{{- end }}" + literal(shape.generation);
   return out;
 }
 

@@ -1,5 +1,5 @@
-// Modelfiles for Ollama (https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx): FROM, ADAPTER, TEMPLATE (a Go template),
-// SYSTEM, PARAMETER stop.
+// Modelfiles for Ollama (https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx): FROM, ADAPTER, TEMPLATE (a Go
+// template), SYSTEM, PARAMETER stop.
 #pragma once
 
 #include <filesystem>

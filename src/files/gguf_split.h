@@ -1,6 +1,6 @@
-// Models cut into several GGUF files, as llama.cpp's gguf-split makes them and llama.cpp opens them: PREFIX-00001-of-0000N.gguf
-// and so on. The first part holds the model's keys; each holds split.no (from 0), split.count and split.tensors.count (of all
-// parts together), and its own tensors.
+// Models cut into several GGUF files, as llama.cpp's gguf-split makes them and llama.cpp opens them:
+// PREFIX-00001-of-0000N.gguf and so on. The first part holds the model's keys; each holds split.no (from 0), split.count and
+// split.tensors.count (of all parts together), and its own tensors.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +32,8 @@ std::filesystem::path split_path(const std::filesystem::path& prefix, std::size_
 /// The prefix of the parts of what would be `path` as one file: "m.gguf" → "m".
 std::filesystem::path split_prefix(const std::filesystem::path& path);
 
-/// The part (from 0) of each tensor, in order, so that the tensors of a part are at most `limit` bytes; a larger tensor has a
-/// part of its own.
+/// The part (from 0) of each tensor, in order, so that the tensors of a part are at most `limit` bytes; a larger tensor has
+/// a part of its own.
 std::vector<std::size_t> assign_splits(std::span<const std::size_t> padded_bytes, std::uint64_t limit);
 
 }  // namespace temper::files

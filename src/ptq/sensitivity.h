@@ -2,8 +2,8 @@
 //
 // Measuring every pair of tensor and format would take thousands of passes. Here the error that a format makes in a tensor's
 // outputs is computed, tr((W - Ŵ) H (W - Ŵ)ᵀ) with H the diagonal of Σ x xᵀ over the calibration tokens, and scaled by what
-// such errors cost: tensors of one kind in neighbouring layers form a group, whose divergence is measured with all of it in a
-// probe format. Costs of tensors are added up; `predicted` figures of whole models are such sums, and are to be checked by
+// such errors cost: tensors of one kind in neighbouring layers form a group, whose divergence is measured with all of it in
+// a probe format. Costs of tensors are added up; `predicted` figures of whole models are such sums, and are to be checked by
 // measuring (measure_mix).
 #pragma once
 
@@ -50,8 +50,9 @@ struct SensitivityOptions {
 Sensitivity measure_sensitivity(const ExecContext& ctx, model::BaseWeights& base, const model::ArchSpec& arch,
                                 std::span<const text::Sample> samples, const SensitivityOptions& options);
 
-/// The same, read from `cache` if it was made of the same model, samples and options; else measured and written there.
-Sensitivity cached_sensitivity(const ExecContext& ctx, const model::CheckpointReader& reader, model::BaseWeights& base,
+/// The same, read from `cache` (JSON) if it was made of the same model, samples and options; else measured and written
+/// there.
+Sensitivity cached_sensitivity(const ExecContext& ctx, model::BaseWeights& base, const model::ArchSpec& arch,
                                std::span<const text::Sample> samples, const SensitivityOptions& options,
                                const std::filesystem::path& cache);
 

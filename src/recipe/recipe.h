@@ -71,8 +71,8 @@ struct QuantOptions {
   std::int64_t refit_every = 0;    ///< Steps between two fits of a tensor's parameters; 0: as its codec needs.
   std::int64_t freeze_steps = -1;  ///< Last steps without a fit; -1: a tenth of the run where not every step fits.
   Forward forward = Forward::Float;
-  std::string size;   ///< Budget of a dynamic allocation ("90MB"), all tensors of the file; empty: see bits.
-  double bits = 0;    ///< The same as bits per weight over all tensors; 0: no budget.
+  std::string size;                ///< Budget of a dynamic allocation ("90MB"), all tensors of the file; empty: see bits.
+  double bits = 0;                 ///< The same as bits per weight over all tensors; 0: no budget.
   std::vector<std::string> types;  ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
 };
 
@@ -115,7 +115,7 @@ struct EvalOptions {
 };
 
 struct ExportOptions {
-  std::string to;  ///< gguf:SCHEME (a file type of llama.cpp), gguf:bf16, gguf:f16, gguf-lora, hf or adapter.
+  std::string to;          ///< gguf:SCHEME (a file type of llama.cpp), gguf:bf16, gguf:f16, gguf-lora, hf or adapter.
   std::string split_size;  ///< GGUF: cut into parts of at most so many bytes of tensors ("2GB"); empty: one file.
   bool modelfile = false;  ///< GGUF: write an Ollama Modelfile beside it.
 };

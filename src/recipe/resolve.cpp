@@ -119,9 +119,10 @@ void resolve_budget(const Recipe& recipe) {
   if (!recipe.quant.size.empty() && recipe.quant.bits > 0)
     throw BadRecipe("quant.size ({}) and quant.bits ({}) are two budgets; give one", recipe.quant.size, recipe.quant.bits);
   if (recipe.quant.scheme != "none")
-    throw BadRecipe("quant.scheme ({}) with a budget: the budget chooses formats tensor by tensor; give quant.types to choose "
-                    "from others",
-                    recipe.quant.scheme);
+    throw BadRecipe(
+        "quant.scheme ({}) with a budget: the budget chooses formats tensor by tensor; give quant.types to choose "
+        "from others",
+        recipe.quant.scheme);
   if (!recipe.quant.size.empty()) parse_size(recipe.quant.size, "quant.size");
   require_text_or_rows(recipe, Verb::Quantize);
 }

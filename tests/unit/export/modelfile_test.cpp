@@ -35,7 +35,8 @@ TEST(ChatShape, OfRealTemplates) {
   EXPECT_EQ(chatml->generation, "<|im_start|>assistant\n");
   EXPECT_EQ(chatml->assistant_prefix, chatml->generation);
   EXPECT_EQ(chatml->system, ChatShape::System::Block);
-  EXPECT_EQ(chatml->preamble, "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n");
+  EXPECT_EQ(chatml->preamble,
+            "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n");
 
   const auto llama = shape_of(real("meta-llama-Llama-3.1-8B-Instruct"));
   ASSERT_TRUE(llama);
@@ -70,12 +71,13 @@ TEST(ChatShape, SystemInTheFirstTurn) {
 TEST(ChatShape, TemplatesThatDoMoreHaveNone) {
   EXPECT_FALSE(shape_of("{% for m in messages %}{{ loop.index }}: {{ m.content }}\n{% endfor %}"));
   EXPECT_FALSE(shape_of("{% for m in messages %}<{{ m.role }}>{{ m.content | upper }}{% endfor %}"));
-  EXPECT_FALSE(shape_of("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if messages | length > 6 %}!{% endif %}{% endfor %}"));
+  EXPECT_FALSE(shape_of(
+      "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if messages | length > 6 %}!{% endif %}{% endfor %}"));
   EXPECT_FALSE(shape_of("nothing"));
 }
 
-/// go_templates.json holds, of each real template, the Go template that tools/oracles/check_go_templates.py rendered with Go's
-/// own text/template to just what jinja2 makes of the original; null where a template has no shape. With
+/// go_templates.json holds, of each real template, the Go template that tools/oracles/check_go_templates.py rendered with
+/// Go's own text/template to just what jinja2 makes of the original; null where a template has no shape. With
 /// TEMPER_WRITE_GO_TEMPLATES=FILE this test writes what that script is to check.
 TEST(GoTemplate, IsTheOneThatGoRenderedAlike) {
   const std::filesystem::path folder = std::filesystem::path(TEMPER_TEST_DATA) / "templates";

@@ -65,8 +65,9 @@ TEST(GgufSplit, Names) {
   EXPECT_EQ(split_path(name->prefix, 2, 12), "a/b-c-00002-of-00012.gguf");
   EXPECT_EQ(split_prefix("a/m.q4_0.gguf"), "a/m.q4_0");
   EXPECT_EQ(split_prefix("a/m"), "a/m");
-  for (const char* other : {"m.gguf", "m-00001-of-00002.bin", "m-1-of-2.gguf", "m-00003-of-00002.gguf", "m-00000-of-00002.gguf",
-                            "m00001-of-00002.gguf", "m-00001-of-99999999999999999999.gguf", "-of-00002.gguf"})
+  for (const char* other :
+       {"m.gguf", "m-00001-of-00002.bin", "m-1-of-2.gguf", "m-00003-of-00002.gguf", "m-00000-of-00002.gguf",
+        "m00001-of-00002.gguf", "m-00001-of-99999999999999999999.gguf", "-of-00002.gguf"})
     EXPECT_FALSE(parse_split_name(other)) << other;
 }
 
