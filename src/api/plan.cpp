@@ -77,6 +77,17 @@ class Planner {
     return ptq::measure_mix(ctx_, base_, reader_.arch(), codecs(a), measured_.samples,
                             {recipe_.eval.bootstrap, static_cast<std::uint64_t>(recipe_.eval.seed)});
   }
+  /// The allocation as a scheme of one's own, one rule for each tensor: what `train` takes as quant.scheme.
+  std::string scheme(const ptq::Allocation& a) const {
+    std::string out = "none";
+    for (std::size_t t = 0; t < a.chosen.size(); ++t) {
+      std::string_view name = table()[sensitivity_.tensors[t].tensor].hf_name;
+      if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
+      if (const quant::Codec* codec = sensitivity_.tensors[t].types[a.chosen[t]].codec)
+        out += fmt::format("; {}: {}", name, codec->name());
+    }
+    return out;
+  }
   /// "12 q4_0, 80 q5_0, …": how many tensors are held in what.
   std::string mix(const ptq::Allocation& a) const {
     std::map<std::string, int> counts;
@@ -180,11 +191,13 @@ Outcome quantize_within(const ExecContext& ctx, const Recipe& recipe) {
   std::string text;
   Json json;
   std::vector<const quant::Codec*> codecs;
+  std::string scheme;
   {
     Planner planner(ctx, recipe);
     const ptq::Allocation allocation = planner.within(planner.budget());
     const eval::Comparison measured = planner.measure(allocation);
     codecs = planner.codecs(allocation);
+    scheme = planner.scheme(allocation);
     text = fmt::format("{:.3f} bits/weight: {}\nKLD from 16-bit, nats a token: predicted {:.5f}, measured {}; {}\n",
                        planner.bits_of(allocation), planner.mix(allocation), allocation.cost, interval(measured.kld),
                        planner.how());
@@ -194,6 +207,11 @@ Outcome quantize_within(const ExecContext& ctx, const Recipe& recipe) {
             {"measured", planner.how()}};
   }
   const exporter::ExportReport report = exporter::quantize_mix(ctx, recipe, codecs);
+  const std::string recipe_path = recipe.out + ".recipe.yaml";
+  write_file(recipe_path, fmt::format("# The mix of formats of {}: temper train {} …\nquant:\n  scheme: \"{}\"\n",
+                                      report.path, recipe_path, scheme));
+  text += fmt::format("the mix as a recipe: {}\n", recipe_path);
+  json["recipe"] = recipe_path;
   json.update(exporter::to_json(report));
   return {exporter::to_text(report) + text, json.dump()};
 }
