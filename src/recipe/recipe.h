@@ -30,6 +30,10 @@ enum class MergeDtype { Checkpoint, F32 };
 /// eval, generate and chat compute them, in 32 bits, where there is a kernel.
 enum class Forward { Float, Integer };
 
+/// Where the scales (and codes) of the first step come from. Fit: from the merged weights. Base: from the base model's file,
+/// for every tensor that it holds in the scheme's own format.
+enum class QuantInit { Fit, Base };
+
 /// Operands of matrix products. Auto: bf16 where the CPU multiplies bf16, f32 elsewhere.
 enum class Compute { Auto, Bf16, F32 };
 
@@ -68,6 +72,7 @@ struct QuantOptions {
   std::string scheme = "none";  ///< A name of quant's table of schemes, or "none".
   std::int64_t start_step = 0;  ///< Optimizer step at which fake quantization begins.
   MergeDtype merge_dtype = MergeDtype::Checkpoint;
+  QuantInit init = QuantInit::Fit;
   std::int64_t refit_every = 0;    ///< Steps between two fits of a tensor's parameters; 0: as its codec needs.
   std::int64_t freeze_steps = -1;  ///< Last steps without a fit; -1: a tenth of the run where not every step fits.
   Forward forward = Forward::Float;

@@ -59,6 +59,14 @@ std::vector<Option> method_options() {
                "holds, so that "
                "other tools arrive at the same codes) or f32 (loses less; the codes are those of this run's own export)",
        .choices = {"checkpoint", "f32"}},
+      {.key = "quant.init",
+       .flag = "--quant-init",
+       .field = field<&Recipe::quant, &Q::init>(),
+       .verbs = kTrain,
+       .help =
+           "First scales and codes: fit, or base (those of the base model's file where it holds a tensor in the scheme's "
+           "own format, a GPTQ-quantized GGUF say; they are fit again only if quant.refit_every says so)",
+       .choices = {"fit", "base"}},
       {.key = "quant.refit_every",
        .flag = "--refit-every",
        .field = field<&Recipe::quant, &Q::refit_every>(),
