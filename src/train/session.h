@@ -31,7 +31,6 @@ class Session {
 
  private:
   void restore(const CheckpointState& state);
-  void take_codes();
   void restore_codes(const CheckpointState& state);
   void check_lengths() const;
   void describe() const;
