@@ -52,6 +52,13 @@ Outcome inspect(const Recipe& recipe);
 /// tables, the export targets that carry each as trained, and who reads those.
 Outcome schemes();
 
+/// Sets recipe.compare.schemes side by side on a text or rows: size, memory, loss, KL divergence from the 16-bit model,
+/// speed; writes the chart if asked for. See docs/comparing.md.
+Outcome compare(const Recipe& recipe);
+
+/// The frontier of dynamic allocations: what the best mixes of formats cost at each size, some of them measured.
+Outcome plan(const Recipe& recipe);
+
 /// The main job from end to end on generated word problems, in the folder recipe.out: LoRA in 16-bit, quantized after
 /// training; LoRA with quantization-aware training; both exported and verified; the table of all.
 Outcome demo(const Recipe& recipe);

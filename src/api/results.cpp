@@ -11,18 +11,6 @@ namespace {
 
 using Kind = Contender::Kind;
 
-/// Bytes of all tensors as the scheme (16-bit without one) would store them; norms F32.
-std::uint64_t stored_bytes(eval::LoadedModel& model) {
-  std::uint64_t bytes = 0;
-  const model::TensorTable& table = model.reader().table();
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    const quant::EncodedView codes = model.encoded() ? model.encoded()->encoded(i) : quant::EncodedView{};
-    const std::size_t element = table[i].role == quant::Role::Norm ? sizeof(float) : dtype_size(model.arch().dtype);
-    bytes += codes.codec ? codes.bytes.size() : static_cast<std::size_t>(table[i].shape.numel()) * element;
-  }
-  return bytes;
-}
-
 eval::ResultRow row_of(const Contender& contender, eval::LoadedModel& model) {
   eval::ResultRow row;
   row.model = contender.label;
@@ -34,6 +22,17 @@ eval::ResultRow row_of(const Contender& contender, eval::LoadedModel& model) {
 }
 
 }  // namespace
+
+std::uint64_t stored_bytes(eval::LoadedModel& model) {
+  std::uint64_t bytes = 0;
+  const model::TensorTable& table = model.reader().table();
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const quant::EncodedView codes = model.encoded() ? model.encoded()->encoded(i) : quant::EncodedView{};
+    const std::size_t element = table[i].role == quant::Role::Norm ? sizeof(float) : dtype_size(model.arch().dtype);
+    bytes += codes.codec ? codes.bytes.size() : static_cast<std::size_t>(table[i].shape.numel()) * element;
+  }
+  return bytes;
+}
 
 std::vector<eval::ResultRow> score_contenders(const ExecContext& ctx, std::span<const Contender> contenders,
                                               std::span<const text::Sample> samples, const recipe::EvalOptions& options) {

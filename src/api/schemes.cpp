@@ -6,12 +6,17 @@
 
 #include "quant/scheme.h"
 #include "temper/temper.h"
-#include "wires/carriers.h"
 
 namespace temper::api {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// Who reads what an export target writes.
+std::string_view readers_of(std::string_view wire) {
+  if (wire.starts_with("gguf:")) return "llama.cpp, Ollama";
+  return "transformers";
+}
 
 /// Bits per weight over the blocks' projections of Llama 3.1 8B: mixes give its layers different formats.
 double bits_per_weight(const quant::Scheme& scheme) {
@@ -51,17 +56,16 @@ Outcome schemes() {
     };
     const std::string linear = scheme.mix ? "mix on " + name_of(scheme.linear) : name_of(scheme.linear);
     const std::string tables = scheme.mix ? "mix" : name_of(scheme.table);
-    const std::vector<std::string> targets = wires::targets_of(scheme);
     std::vector<std::string_view> readers;
-    for (const std::string& target : targets) readers.push_back(wires::readers_of(target));
-    outcome.text +=
-        fmt::format("{:<16} {:>6.3f}  {:<26} {:<16} {:<14} {}\n", scheme.name, bits, linear, tables,
-                    targets.empty() ? "none" : fmt::format("{}", fmt::join(targets, ", ")), fmt::join(readers, ", "));
+    for (const std::string& wire : scheme.wires) readers.push_back(readers_of(wire));
+    outcome.text += fmt::format("{:<16} {:>6.3f}  {:<26} {:<16} {:<14} {}\n", scheme.name, bits, linear, tables,
+                                scheme.wires.empty() ? "none yet" : fmt::format("{}", fmt::join(scheme.wires, ", ")),
+                                fmt::join(readers, ", "));
     json.push_back({{"name", scheme.name},
                     {"bits_per_weight", bits},
                     {"projections", linear},
                     {"tables", tables},
-                    {"wires", targets},
+                    {"wires", scheme.wires},
                     {"readers", readers}});
   }
   std::vector<std::string_view> others;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/engine.h"
+#include "api/plan.h"
 #include "api/results.h"
 #include "base/atomic_file.h"
 #include "base/log.h"
@@ -98,6 +99,7 @@ Outcome train(const Recipe& recipe) {
 
 Outcome quantize(const Recipe& recipe) {
   const Engine engine(recipe.runtime);
+  if (has_budget(recipe)) return quantize_within(engine.context(), recipe);
   return outcome_of(exporter::quantize(engine.context(), recipe));
 }
 
@@ -171,9 +173,9 @@ Outcome inspect(const Recipe& recipe) {
   for (std::size_t i = 0; i < reader.table().size(); ++i) {
     const model::TensorInfo& info = reader.table()[i];
     const model::StoredTensor stored = reader.stored(i);
-    text += fmt::format("{:<52} {:>16} {:>8} {:>12}\n", info.hf_name, info.shape.str(), stored.format, stored.file_bytes);
+    text += fmt::format("{:<52} {:>16} {:>8} {:>12}\n", info.hf_name, info.shape.str(), stored.format, stored.bytes());
     tensors.push_back(
-        {{"name", info.hf_name}, {"shape", info.shape.dims()}, {"dtype", stored.format}, {"bytes", stored.file_bytes}});
+        {{"name", info.hf_name}, {"shape", info.shape.dims()}, {"dtype", stored.format}, {"bytes", stored.bytes()}});
   }
   const double bits = 8.0 * static_cast<double>(reader.weight_bytes()) / static_cast<double>(reader.weight_count());
   text +=

@@ -59,7 +59,7 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
     loaded->encoded_ = std::make_unique<model::EncodedWeights>(
         ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage());
     std::vector<model::Encoding> how;
-    if (trained && run->kept_codes) how = model::restore_kept_codes(path / model::kKeptCodesName, *loaded->encoded_);
+    if (trained && run->kept_codes) how = model::restore_kept_codes(ctx, path / model::kKeptCodesName, *loaded->encoded_);
     loaded->encoded_->encode(ctx, loaded->adapters_.get(), nullptr, how);
     if (trained) check_codes(*loaded->encoded_, *run, path);
     source = loaded->encoded_.get();

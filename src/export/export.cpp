@@ -3,20 +3,25 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <functional>
+
+#include "base/atomic_file.h"
 #include "base/progress.h"
-#include "export/executorch.h"
+#include "export/gguf_lora.h"
 #include "export/hf_export.h"
+#include "export/modelfile.h"
 #include "export/verify.h"
-#include "export/wire_export.h"
 #include "model/peft.h"
-#include "wires/carriers.h"
+#include "recipe/sizes.h"
 
 namespace temper::exporter {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A file or folder written in a hidden folder beside its final name, which it takes on `publish`; removed otherwise.
+/// A file or folder written in a hidden folder beside its final name, which it takes on `publish`, with whatever else was
+/// written there; removed otherwise.
 class Aside {
  public:
   explicit Aside(fs::path final_path) : final_(std::move(final_path)) {
@@ -36,7 +41,10 @@ class Aside {
   fs::path path() const { return folder_ / final_.filename(); }
   void publish() const {
     if (fs::is_directory(final_)) fs::remove(final_);  // empty, as the constructor saw
-    fs::rename(path(), final_);
+    std::vector<fs::path> names;
+    for (const auto& entry : fs::directory_iterator(folder_)) names.push_back(entry.path().filename());
+    std::ranges::sort(names, std::greater());  // the first part of a model last
+    for (const fs::path& name : names) fs::rename(folder_ / name, final_.parent_path() / name);
   }
 
  private:
@@ -46,10 +54,8 @@ class Aside {
 void measure_size(ExportReport& report, const fs::path& path) {
   const auto reader = model::CheckpointReader::open(path);
   report.bits_per_weight = 8.0 * static_cast<double>(reader.weight_bytes()) / static_cast<double>(reader.weight_count());
-  report.file_bytes = 0;
-  if (fs::is_regular_file(path))
-    report.file_bytes = fs::file_size(path);
-  else
+  report.file_bytes = reader.gguf() ? reader.gguf()->file_bytes() : 0;
+  if (fs::is_directory(path))
     for (const auto& entry : fs::recursive_directory_iterator(path))
       if (entry.is_regular_file()) report.file_bytes += entry.file_size();
 }
@@ -73,10 +79,32 @@ void require_same_answers(const eval::Comparison& comparison, const fs::path& pa
       path.string(), comparison.kld.value, kStrictKld, comparison.top1_agreement.value);
 }
 
-void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& path,
-                 ExportReport& report) {
+std::uint64_t split_bytes(const recipe::ExportOptions& options) {
+  return options.split_size.empty() ? 0 : recipe::parse_size(options.split_size, "export.split_size");
+}
+
+/// Beside a GGUF, if asked for.
+void write_modelfile(const recipe::Recipe& recipe, const text::Tokenizer& tokenizer, const fs::path& gguf,
+                     const std::string& base = {}) {
+  if (!recipe.exporting.modelfile) return;
+  const std::string file = "./" + gguf.filename().string();
+  const ModelfileOptions options = {base.empty() ? file : base, base.empty() ? "" : file, recipe.generate.system};
+  write_file(modelfile_path(gguf), modelfile(tokenizer, options));
+}
+
+void export_gguf_lora(eval::LoadedModel& model, const fs::path& path, ExportReport& report) {
+  const model::TensorTable& table = model.reader().table();
+  write_gguf_lora(*model.adapters(), table, path.stem().string(), path);
+  require_same_adapters(*model.adapters(), read_gguf_lora(table, files::GgufFile(path)), path);
+  report.file_bytes = fs::file_size(path);
+  report.as_trained = model.encoded() == nullptr;
+  report.promise = "adapter masters equal bit for bit";
+}
+
+void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& out,
+                 std::uint64_t split_bytes, ExportReport& report) {
   const GgufTarget target = gguf_target(std::string_view(report.target).substr(5));
-  write_gguf(ctx, source, target, path);
+  const fs::path path = write_gguf(ctx, source, target, out, split_bytes).path;
   status("reopening and verifying");
   verify_gguf_tensors(ctx, source, target, path);
   report.comparison = measure(ctx, model, path);
@@ -85,30 +113,29 @@ void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportS
   report.promise = report.as_trained
                        ? "parameters and codes equal the trained ones bit for bit, answers equal, token ids equal"
                        : "tensors equal the merged weights in this format bit for bit, token ids equal";
+  measure_size(report, path);
+  report.path = fs::path(report.path).replace_filename(path.filename()).string();
 }
 
-/// The scheme of the model that a wire is to carry, checked against the model: before any work.
-const quant::Scheme& scheme_for(const wires::Wire& wire, std::string_view target, const ExportSource& source) {
-  const quant::Scheme* scheme = source.trained_scheme();
-  if (!scheme)
-    throw BadRecipe("export.to {}: the model is not quantized; give --scheme. Schemes that {} carries: {}", wire.name(),
-                    wire.name(), fmt::join(wires::schemes_of(wire.name()), ", "));
-  model::require_target(target, source.table(), *scheme, source.arch().dtype);
-  return *scheme;
-}
-
-/// A scheme's codes in a wire's layout: of a run as trained, else rounded to nearest now.
-void export_wire(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const wires::Wire& wire,
-                 const fs::path& folder, ExportReport& report) {
-  const quant::Scheme& scheme = scheme_for(wire, report.target, source);
-  write_wire(ctx, source, wire, scheme, folder);
-  status("reopening and verifying");
-  verify_wire(ctx, source, scheme, folder);
-  report.comparison = measure(ctx, model, folder);
-  require_same_answers(*report.comparison, folder);
-  report.as_trained = model.run() && model.run()->scheme == scheme.name;
-  report.promise = fmt::format("parameters and codes equal the {} bit for bit, answers equal, token ids equal",
-                               report.as_trained ? "trained ones" : "merged weights rounded to nearest");
+/// Rounds a model to nearest and writes it as `target`.
+ExportReport write_quantized(const ExecContext& ctx, const recipe::Recipe& recipe, const model::CheckpointReader& reader,
+                             const GgufTarget& target, std::string_view name) {
+  ExportReport report;
+  report.target = name;
+  report.path = recipe.out;
+  // A GGUF's tokenizer is copied as it stands.
+  std::optional<text::Tokenizer> tokenizer;
+  if (!reader.gguf() || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
+  const Aside out(recipe.out);
+  const WrittenGguf written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path(),
+                                         split_bytes(recipe.exporting));
+  verify_gguf_bytes(reader.table(), written.pieces, written.path);
+  measure_size(report, written.path);
+  if (tokenizer) write_modelfile(recipe, *tokenizer, written.path);
+  report.path = fs::path(report.path).replace_filename(written.path.filename()).string();
+  out.publish();
+  report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";
+  return report;
 }
 
 }  // namespace
@@ -117,10 +144,8 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   ExportReport report;
   report.target = recipe.exporting.to;
   report.path = recipe.out;
-  const wires::Wire* wire = model::wire_of_target(report.target);  // refuse before any work
-  if (report.target.starts_with("gguf:")) gguf_target(std::string_view(report.target).substr(5));
-  const auto model =
-      eval::LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run, recipe.quant.scheme);
+  if (report.target.starts_with("gguf:")) gguf_target(std::string_view(report.target).substr(5));  // refuse before any work
+  const auto model = eval::LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run);
   const ExportSource source(model->reader(), &model->tokenizer(), model->adapters(), model->encoded());
   const Aside out(recipe.out);
   if (report.target == "adapter") {
@@ -130,25 +155,18 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
     report.as_trained = true;
     report.promise = "adapter masters equal bit for bit";
     for (const auto& entry : fs::directory_iterator(out.path())) report.file_bytes += entry.file_size();
+  } else if (report.target == "gguf-lora") {
+    export_gguf_lora(*model, out.path(), report);
+    write_modelfile(recipe, model->tokenizer(), out.path(), model->run()->base_model);
   } else if (report.target == "hf") {
     write_hf(ctx, source, out.path());
     verify_hf_tensors(ctx, source, out.path());
     report.comparison = measure(ctx, *model, out.path());
     report.promise = "tensors equal the merged weights bit for bit, token ids equal";
     measure_size(report, out.path());
-  } else if (wire) {
-    const bool program = report.target == "executorch";
-    const fs::path folder = program ? out.path().parent_path() / "checkpoint" : out.path();
-    export_wire(ctx, *model, source, *wire, folder, report);
-    measure_size(report, folder);
-    if (program) {
-      make_executorch(folder, out.path());
-      report.file_bytes = fs::file_size(out.path());
-      report.promise += "; the program made of it by executorch";
-    }
   } else {
-    export_gguf(ctx, *model, source, out.path(), report);
-    measure_size(report, out.path());
+    export_gguf(ctx, *model, source, out.path(), split_bytes(recipe.exporting), report);
+    write_modelfile(recipe, model->tokenizer(), out.path());
   }
   out.publish();
   return report;
@@ -156,41 +174,23 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
 
 ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe) {
   const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
-  const std::vector<std::string> targets = wires::targets_of(scheme);
-  if (targets.empty() && recipe.exporting.to.empty()) {
+  if (scheme.wires.empty()) {
     std::vector<std::string> carried;
     for (const quant::Scheme& other : quant::schemes())
-      if (const auto others = wires::targets_of(other); !others.empty())
-        carried.push_back(fmt::format("{} ({})", other.name, fmt::join(others, ", ")));
+      if (!other.wires.empty()) carried.push_back(fmt::format("{} ({})", other.name, fmt::join(other.wires, ", ")));
     throw BadRecipe(
-        "scheme {}: no file format that temper writes can carry it; it trains and evaluates. Schemes that can be written: "
-        "{}",
+        "scheme {}: no file format that temper writes can carry it yet; it trains and evaluates. Schemes that can be "
+        "written: {}",
         scheme.name, fmt::join(carried, ", "));
   }
-  ExportReport report;
-  report.target = recipe.exporting.to.empty() ? targets.front() : recipe.exporting.to;
-  report.path = recipe.out;
-  if (report.target == "executorch")
-    throw BadRecipe("export.to executorch: use `temper export --model MODEL --scheme int8-int4`");
-  const wires::Wire* wire = model::wire_of_target(report.target);
+  const std::string& wire = scheme.wires.front();
+  return write_quantized(ctx, recipe, model::CheckpointReader::open(recipe.model.path),
+                         gguf_target(std::string_view(wire).substr(5)), wire);
+}
+
+ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs) {
   const auto reader = model::CheckpointReader::open(recipe.model.path);
-  model::require_target(report.target, reader.table(), scheme, reader.arch().dtype);
-  // A GGUF's tokenizer is copied as it stands.
-  std::optional<text::Tokenizer> tokenizer;
-  if (!reader.gguf() || wire) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
-  const ExportSource source(reader, tokenizer ? &*tokenizer : nullptr);
-  const Aside out(recipe.out);
-  if (wire) {
-    write_wire(ctx, source, *wire, scheme, out.path());
-    verify_wire(ctx, source, scheme, out.path());
-  } else {
-    const GgufTarget target = gguf_target(std::string_view(report.target).substr(5));
-    verify_gguf_bytes(reader.table(), write_gguf(ctx, source, target, out.path()), out.path());
-  }
-  measure_size(report, out.path());
-  out.publish();
-  report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";
-  return report;
+  return write_quantized(ctx, recipe, reader, mixed_target(reader.table(), std::move(codecs)), "gguf, mixed");
 }
 
 nlohmann::ordered_json to_json(const ExportReport& r) {

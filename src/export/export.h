@@ -39,6 +39,9 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe);
 /// Post-training quantization of a model to a GGUF at recipe.out, streaming one tensor at a time, with recipe.quant.scheme.
 ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe);
 
+/// The same with a codec for each tensor, by table index (null: BF16). Throws Unsupported for one that is no type of GGUF.
+ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs);
+
 /// Largest mean divergence, nats a token, between a file and the graph it was trained as. Their operands are equal bit for
 /// bit, so only the f32 evaluation of KL itself may differ from zero.
 inline constexpr double kStrictKld = 1e-6;

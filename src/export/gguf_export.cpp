@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
@@ -32,6 +33,7 @@ std::vector<std::byte> to_gguf_rows(std::span<const std::byte> rows, std::int64_
 
 namespace {
 
+constexpr std::size_t kAlignment = 32;  // llama.cpp's default
 constexpr std::int64_t kPieceElements = 1 << 20;
 constexpr std::size_t kWorkspaceBytes = std::size_t{1} << 30;  // of each thread; address space only
 
@@ -43,8 +45,9 @@ files::GgmlType ggml_type(const quant::Codec& codec) {
   throw Unsupported("{}: not a format of GGUF", codec.name());
 }
 
-const quant::Codec* codec_of(const GgufTarget& target, const model::TensorInfo& info) {
-  return target.scheme ? target.scheme->codec_for(info.place) : nullptr;
+const quant::Codec* codec_of(const GgufTarget& target, const model::TensorTable& table, std::size_t tensor) {
+  if (!target.codecs.empty()) return target.codecs[tensor];
+  return target.scheme ? target.scheme->codec_for(table[tensor].place) : nullptr;
 }
 
 /// Keys that this export states itself, whatever the source said.
@@ -156,7 +159,7 @@ std::vector<Piece> cut(const ExportSource& source, const GgufTarget& target) {
   std::vector<Piece> pieces;
   for (std::size_t i = 0; i < source.table().size(); ++i) {
     const model::TensorInfo& info = source.table()[i];
-    const quant::Codec* codec = codec_of(target, info);
+    const quant::Codec* codec = codec_of(target, source.table(), i);
     const std::int64_t rows = info.shape.rank() == 2 ? info.shape[0] : 1;
     const bool apart = codec && info.permuted_heads == 0 && source.rows_apart(i, *codec);
     const std::int64_t step = apart ? std::max<std::int64_t>(1, kPieceElements / info.shape[1]) : rows;
@@ -177,7 +180,7 @@ std::vector<std::byte> gguf_bytes(const ExecContext& ctx, const ExportSource& so
     const auto bytes = std::as_bytes(norm.span<const float>());
     return {bytes.begin(), bytes.end()};
   }
-  if (const quant::Codec* codec = codec_of(target, info)) {
+  if (const quant::Codec* codec = codec_of(target, source.table(), piece.tensor)) {
     std::vector<std::byte> rows = source.encoded(ctx, piece.tensor, *codec, piece.begin, piece.end);
     return info.permuted_heads == 0 ? rows : to_gguf_rows(rows, info.shape[0], info.permuted_heads);
   }
@@ -197,6 +200,20 @@ GgufTarget gguf_target(std::string_view name) {
     known += fmt::format(", gguf:{}", scheme.mix->name);
   }
   throw BadRecipe("gguf:{}: expected one of {}", name, known);
+}
+
+GgufTarget mixed_target(const model::TensorTable& table, std::vector<const quant::Codec*> codecs) {
+  std::map<std::string_view, std::int64_t> weights;
+  for (std::size_t i = 0; i < table.size(); ++i)
+    if (codecs.at(i)) weights[quant::gguf_type(*codecs[i])] += table[i].shape.numel();
+  const auto most = std::ranges::max_element(weights, {}, [](const auto& entry) { return entry.second; });
+  GgufTarget target = gguf_target("bf16");
+  // Nothing but a description: llama.cpp reads each tensor's own type.
+  for (const quant::LlamaMix& mix : quant::llama_mixes())
+    if (most != weights.end() && mix.base == most->first) target.file_type = mix.file_type;
+  target.name = "mixed";
+  target.codecs = std::move(codecs);
+  return target;
 }
 
 void make_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target, std::string_view what,
@@ -226,20 +243,21 @@ void make_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const
   });
 }
 
-std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
-                                     const std::filesystem::path& path) {
+WrittenGguf write_gguf(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
+                       const std::filesystem::path& path, std::uint64_t split_bytes) {
   const model::TensorTable& table = source.table();
   if (target.scheme) model::require_fit(table, *target.scheme);
   if (source.arch().sliding_window > 0 && source.arch().sliding_window < source.arch().max_positions)
     log_warning("llama.cpp's llama architecture has no sliding window ({} here): beyond it, the GGUF answers differently",
                 source.arch().sliding_window);
-  files::GgufWriter writer(path);
+  files::GgufWriter writer(path, kAlignment, split_bytes);
   add_metadata(writer, source, target);
   const std::vector<float> rope = rope_tensor(source.arch());
   if (!rope.empty())
     writer.declare_tensor("rope_freqs.weight", files::GgmlType::F32, {static_cast<std::int64_t>(rope.size())});
-  for (const model::TensorInfo& info : table.all()) {
-    const quant::Codec* codec = codec_of(target, info);
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const model::TensorInfo& info = table[i];
+    const quant::Codec* codec = codec_of(target, table, i);
     const files::GgmlType type = info.role == quant::Role::Norm ? files::GgmlType::F32
                                  : codec                        ? ggml_type(*codec)
                                                                 : *files::ggml_type_of(target.plain);
@@ -258,7 +276,7 @@ std::vector<WrittenPiece> write_gguf(const ExecContext& ctx, const ExportSource&
                       written.push_back(std::move(piece));
                     });
   writer.commit();
-  return written;
+  return {writer.paths().front(), std::move(written)};
 }
 
 }  // namespace temper::exporter

@@ -227,13 +227,17 @@ class GgufParser {
   std::vector<std::uint64_t> offsets_, sizes_;  // of the tensors, in file order
 };
 
-GgufFile::GgufFile(const std::filesystem::path& path) : origin_(path.string()), file_(path) {
-  GgufParser(*this, file_->bytes()).run();
+GgufFile GgufFile::open_part(const std::filesystem::path& path) {
+  MappedFile mapped(path);
+  GgufFile file = parse(mapped.bytes(), path.string());
+  file.files_.push_back(std::move(mapped));
+  return file;
 }
 
 GgufFile GgufFile::parse(std::span<const std::byte> bytes, std::string origin) {
   GgufFile file;
   file.origin_ = std::move(origin);
+  file.file_bytes_ = bytes.size();
   GgufParser(file, bytes).run();
   return file;
 }

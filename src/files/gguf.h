@@ -59,15 +59,20 @@ struct GgufTensor {
 /// A mapped GGUF file. Move-only; names, strings and data live as long as it does.
 class GgufFile {
  public:
-  /// Checks every count, length, type and offset against the file before use, duplicates and overlaps too. Throws BadFile;
-  /// Unsupported for big-endian files, version 1, nested arrays.
+  /// Checks every count, length, type and offset against the file before use, duplicates and overlaps too. The name of any
+  /// part of a split model (gguf_split.h) opens all of them. Throws BadFile; Unsupported for big-endian files, version 1,
+  /// nested arrays.
   explicit GgufFile(const std::filesystem::path& path);
-  /// The same over bytes that outlive the result.
+  /// One file over bytes that outlive the result.
   static GgufFile parse(std::span<const std::byte> bytes, std::string origin);
+  /// The parts of a split model, at least one, in order: the first one's keys and everybody's tensors. Throws BadFile where
+  /// their keys say that they are not the parts of one model, or a tensor is there twice.
+  static GgufFile join(std::vector<GgufFile> parts);
 
   std::uint32_t version() const { return version_; }
   std::size_t alignment() const { return alignment_; }
   const std::string& origin() const { return origin_; }
+  std::uint64_t file_bytes() const { return file_bytes_; }             ///< Of all parts.
   const std::vector<GgufKeyValue>& values() const { return values_; }  ///< In file order.
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  ///< In file order.
 
@@ -99,6 +104,7 @@ class GgufFile {
  private:
   friend class GgufParser;
   GgufFile() = default;
+  static GgufFile open_part(const std::filesystem::path& path);
   /// What `convert` (to an optional) makes of a key's value: nullopt if the key is absent, BadFile if it cannot be
   /// converted.
   template <typename Convert>
@@ -108,7 +114,8 @@ class GgufFile {
   T present(std::optional<T> value, std::string_view key) const;
 
   std::string origin_;
-  std::optional<MappedFile> file_;
+  std::vector<MappedFile> files_;  // none where the bytes are the caller's
+  std::uint64_t file_bytes_ = 0;
   std::uint32_t version_ = 0;
   std::size_t alignment_ = 32;
   std::vector<GgufKeyValue> values_;
@@ -119,9 +126,13 @@ class GgufFile {
 /// Writes a version 3 file: all key/values and tensors first, then the tensors' bytes in declared order. Nothing appears
 /// under `path` until `commit`. LogicError for misuse (duplicate key or name, declaring after the first byte, too many or
 /// too few bytes); IoError where the system refuses.
+///
+/// With a limit on the bytes of tensors in a file (0: none), a model beyond it becomes parts (gguf_split.h) whose names are
+/// made of `path`'s: see paths().
 class GgufWriter {
  public:
-  explicit GgufWriter(const std::filesystem::path& path, std::size_t alignment = 32);
+  explicit GgufWriter(const std::filesystem::path& path, std::size_t alignment = 32, std::uint64_t split_bytes = 0);
+  ~GgufWriter();
 
   void add_u8(std::string_view key, std::uint8_t value) { add_value(key, value); }
   void add_u32(std::string_view key, std::uint32_t value) { add_value(key, value); }
@@ -147,25 +158,34 @@ class GgufWriter {
   void begin_data();
   /// Bytes of one tensor (as they were declared, from 0 on) from `offset` on. May be called from many threads at once.
   void write_at(std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes);
+  /// Makes the file, or all parts, visible; the first part comes last, so that where it is, all are.
   void commit();
+  /// The files, in order: known from begin_data on.
+  const std::vector<std::filesystem::path>& paths() const { return paths_; }
 
  private:
   struct Entry {
     std::string name;
     GgmlType type;
     Shape shape;
-    std::size_t bytes, offset, written = 0;
+    std::size_t bytes, part = 0, offset = 0, written = 0;
   };
+  struct Part;  // one file
   void add_pair(std::string_view key, const GgufValue& value);
+  void clear_pairs();  // but for what every file says
+  void place_tensors();
+  void write_head(std::size_t part);
 
+  std::filesystem::path path_;
   std::string origin_;
-  AtomicFile file_;
   std::size_t alignment_;
+  std::uint64_t split_bytes_;
   std::string pairs_;  // serialised key/values
   std::uint64_t pair_count_ = 0;
   std::unordered_set<std::string> keys_, names_;
   std::vector<Entry> tensors_;
-  std::size_t data_begin_ = 0, data_size_ = 0;  // in the file; padded bytes of all declared tensors
+  std::vector<std::filesystem::path> paths_;
+  std::vector<Part> parts_;
   bool streaming_ = false;
   std::size_t current_ = 0;  // the tensor that write() is in
 };

@@ -3,9 +3,11 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <memory>
 
 #include "base/error.h"
 #include "files/gguf.h"
+#include "files/gguf_split.h"
 
 namespace temper::files {
 namespace {
@@ -55,10 +57,26 @@ std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple
 
 }  // namespace
 
-GgufWriter::GgufWriter(const std::filesystem::path& path, std::size_t alignment)
-    : origin_(path.string()), file_(path), alignment_(alignment) {
+struct GgufWriter::Part {
+  std::unique_ptr<AtomicFile> file;
+  std::size_t data_begin = 0, data_size = 0;  // in the file; padded bytes of its tensors
+};
+
+GgufWriter::GgufWriter(const std::filesystem::path& path, std::size_t alignment, std::uint64_t split_bytes)
+    : path_(path), origin_(path.string()), alignment_(alignment), split_bytes_(split_bytes) {
   if (!std::has_single_bit(alignment) || alignment < 8) throw LogicError("{}: alignment {}", origin_, alignment);
-  if (alignment != kDefaultAlignment) add_pair(kAlignmentKey, static_cast<std::uint32_t>(alignment));
+  clear_pairs();
+  parts_.resize(1);
+  if (split_bytes_ == 0) parts_[0].file = std::make_unique<AtomicFile>(path_);  // fails before any work is done
+}
+
+GgufWriter::~GgufWriter() = default;
+
+void GgufWriter::clear_pairs() {
+  pairs_ = {};
+  keys_.clear();
+  pair_count_ = 0;
+  if (alignment_ != kDefaultAlignment) add_pair(kAlignmentKey, static_cast<std::uint32_t>(alignment_));
 }
 
 void GgufWriter::add_pair(std::string_view key, const GgufValue& value) {
@@ -104,31 +122,66 @@ void GgufWriter::declare_tensor(std::string_view name, GgmlType type, const Shap
   }
   const std::int64_t cols = shape[shape.rank() - 1];
   const std::int64_t rows = cols == 0 ? 0 : shape.numel() / cols;
-  const std::size_t bytes = static_cast<std::size_t>(rows) * ggml_row_bytes(type, cols);
-  tensors_.push_back({std::string(name), type, shape, bytes, data_size_, 0});
-  data_size_ += round_up(bytes, alignment_);
+  tensors_.push_back({std::string(name), type, shape, static_cast<std::size_t>(rows) * ggml_row_bytes(type, cols)});
+}
+
+void GgufWriter::place_tensors() {
+  std::vector<std::size_t> padded;
+  for (const Entry& tensor : tensors_) padded.push_back(round_up(tensor.bytes, alignment_));
+  if (split_bytes_ > 0) {
+    const std::vector<std::size_t> assigned = assign_splits(padded, split_bytes_);
+    parts_.resize(assigned.empty() ? 1 : assigned.back() + 1);
+    if (parts_.size() > kMaxSplits)
+      throw BadRecipe("{}: {} parts of {} bytes; at most {} are possible", origin_, parts_.size(), split_bytes_, kMaxSplits);
+    for (std::size_t i = 0; i < tensors_.size(); ++i) tensors_[i].part = assigned[i];
+  }
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    Part& part = parts_[tensors_[i].part];
+    tensors_[i].offset = part.data_size;
+    part.data_size += padded[i];
+  }
 }
 
 void GgufWriter::begin_data() {
   if (streaming_) return;
-  streaming_ = true;
-  std::string head = "GGUF";
-  append(head, kVersion);
-  append(head, std::uint64_t{tensors_.size()});
-  append(head, pair_count_);
-  head += pairs_;
-  pairs_ = {};
-  for (const Entry& tensor : tensors_) {
-    append_text(head, tensor.name);
-    append(head, static_cast<std::uint32_t>(tensor.shape.rank()));
-    for (std::size_t i = tensor.shape.rank(); i-- > 0;) append(head, tensor.shape[i]);
-    append(head, tensor.type);
-    append(head, std::uint64_t{tensor.offset});
+  place_tensors();
+  const std::size_t count = parts_.size();
+  for (std::size_t i = 0; i < count; ++i)
+    paths_.push_back(count == 1 ? path_ : split_path(split_prefix(path_), i + 1, count));
+  for (std::size_t i = 0; i < count; ++i) {
+    if (count > 1) {
+      add_pair(kSplitNoKey, static_cast<std::uint16_t>(i));
+      add_pair(kSplitCountKey, static_cast<std::uint16_t>(count));
+      add_pair(kSplitTensorsKey, static_cast<std::int32_t>(tensors_.size()));
+    }
+    write_head(i);
+    clear_pairs();  // the model's own stand in the first part only
   }
+  streaming_ = true;
+}
+
+void GgufWriter::write_head(std::size_t index) {
+  Part& part = parts_[index];
+  if (!part.file) part.file = std::make_unique<AtomicFile>(paths_[index]);
+  std::string head = "GGUF", infos;
+  std::uint64_t count = 0;
+  for (const Entry& tensor : tensors_) {
+    if (tensor.part != index) continue;
+    ++count;
+    append_text(infos, tensor.name);
+    append(infos, static_cast<std::uint32_t>(tensor.shape.rank()));
+    for (std::size_t i = tensor.shape.rank(); i-- > 0;) append(infos, tensor.shape[i]);
+    append(infos, tensor.type);
+    append(infos, std::uint64_t{tensor.offset});
+  }
+  append(head, kVersion);
+  append(head, count);
+  append(head, pair_count_);
+  head += pairs_ + infos;
   head.resize(round_up(head.size(), alignment_), '\0');
-  file_.write(head);
-  data_begin_ = head.size();
-  file_.extend(data_size_);  // padding between tensors stays as it is here: zero
+  part.file->write(head);
+  part.data_begin = head.size();
+  part.file->extend(part.data_size);  // padding between tensors stays as it is here: zero
 }
 
 void GgufWriter::write_at(std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes) {
@@ -136,7 +189,8 @@ void GgufWriter::write_at(std::size_t tensor, std::size_t offset, std::span<cons
   Entry& entry = tensors_.at(tensor);
   if (offset > entry.bytes || bytes.size() > entry.bytes - offset)
     throw LogicError("{}: tensor \"{}\": {} bytes at {} of {}", origin_, entry.name, bytes.size(), offset, entry.bytes);
-  file_.write_at(data_begin_ + entry.offset + offset, bytes);
+  const Part& part = parts_[entry.part];
+  part.file->write_at(part.data_begin + entry.offset + offset, bytes);
   std::atomic_ref(entry.written).fetch_add(bytes.size());
 }
 
@@ -159,7 +213,7 @@ void GgufWriter::commit() {
       throw LogicError("{}: tensor \"{}\": {} of {} bytes were written", origin_, entry.name, entry.written, entry.bytes);
     }
   }
-  file_.commit();
+  for (std::size_t i = parts_.size(); i-- > 0;) parts_[i].file->commit();
 }
 
 }  // namespace temper::files

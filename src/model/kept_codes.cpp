@@ -37,7 +37,8 @@ void save_kept_codes(const EncodedWeights& weights, std::span<const std::size_t>
   writer.commit();
 }
 
-std::vector<Encoding> restore_kept_codes(const std::filesystem::path& path, EncodedWeights& weights) {
+std::vector<Encoding> restore_kept_codes(const ExecContext& ctx, const std::filesystem::path& path,
+                                         EncodedWeights& weights) {
   const files::SafetensorsFile file(path);
   const std::string& origin = file.origin();
   const auto codecs_text = file.metadata().find("codecs");
@@ -55,9 +56,28 @@ std::vector<Encoding> restore_kept_codes(const std::filesystem::path& path, Enco
       throw BadFile("{}: {}: expected U8 {}, found {} {}", origin, tensor.name, shape_of(codes).str(),
                     dtype_name(tensor.dtype), tensor.shape.str());
     std::ranges::copy(tensor.data, weights.encoded_bytes(index).begin());
+    weights.bytes_written(ctx, index);
     left[index] = Encoding::Leave;
   }
   return left;
+}
+
+std::vector<std::size_t> take_stored_codes(const ExecContext& ctx, const CheckpointReader& reader, EncodedWeights& weights) {
+  std::vector<std::size_t> taken;
+  for (std::size_t index = 0; index < weights.table().size(); ++index) {
+    const quant::EncodedView codes = weights.encoded(index);
+    const StoredTensor stored = reader.stored(index);
+    if (codes.codec == nullptr || stored.plain || stored.encoded.codec != codes.codec) continue;
+    const std::span<std::byte> bytes = weights.encoded_bytes(index);
+    const std::size_t row = codes.codec->row_bytes(codes.cols);
+    for (std::int64_t r = 0; r < codes.rows; ++r) {
+      const std::int64_t from = gguf_row(r, codes.rows, stored.permuted_heads);
+      std::ranges::copy(stored.encoded.row_range(from, from + 1), bytes.begin() + r * static_cast<std::ptrdiff_t>(row));
+    }
+    weights.bytes_written(ctx, index);
+    taken.push_back(index);
+  }
+  return taken;
 }
 
 }  // namespace temper::model

@@ -20,6 +20,10 @@ void save_kept_codes(const EncodedWeights& weights, std::span<const std::size_t>
 /// Copies them into `weights` and returns what is then left for EncodedWeights::encode, by index in the table: Leave for
 /// what was read, Fit for the others. Throws BadFile naming file and tensor where a name, codec or size does not fit the
 /// scheme.
-std::vector<Encoding> restore_kept_codes(const std::filesystem::path& path, EncodedWeights& weights);
+std::vector<Encoding> restore_kept_codes(const ExecContext& ctx, const std::filesystem::path& path, EncodedWeights& weights);
+
+/// Copies the codes and parameters of every tensor that the base's file holds in the scheme's own format. Returns the
+/// tensors' indices in the table.
+std::vector<std::size_t> take_stored_codes(const ExecContext& ctx, const CheckpointReader& reader, EncodedWeights& weights);
 
 }  // namespace temper::model

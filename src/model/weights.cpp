@@ -112,6 +112,10 @@ quant::EncodedView EncodedWeights::encoded(std::size_t index) const {
 
 std::span<std::byte> EncodedWeights::encoded_bytes(std::size_t index) { return encoded_[index]; }
 
+void EncodedWeights::bytes_written(const ExecContext& ctx, std::size_t index) {
+  if (table_operands_[index]) ops::decode(ctx, encoded(index), table_operands_[index]);
+}
+
 ops::Weight EncodedWeights::embedding() const {
   const std::size_t index = table().embedding();
   return table_operands_[index] ? ops::Weight(table_operands_[index]) : base_.embedding();

@@ -101,6 +101,9 @@ class EncodedWeights : public WeightSource {
   /// The same, writable. An encoding holds its parameters as they are stored; whoever writes both here (a checkpoint, GPTQ,
   /// a file's own blocks) and encodes with Encoding::KeepParameters from then on trains with them.
   std::span<std::byte> encoded_bytes(std::size_t index);
+  /// To be called when encoded_bytes of an embedding or head have been written: their operands are made again. Nothing for
+  /// projections.
+  void bytes_written(const ExecContext& ctx, std::size_t index);
 
  private:
   BaseWeights& base_;

@@ -30,6 +30,10 @@ enum class MergeDtype { Checkpoint, F32 };
 /// eval, generate and chat compute them, in 32 bits, where there is a kernel.
 enum class Forward { Float, Integer };
 
+/// Where the scales (and codes) of the first step come from. Fit: from the merged weights. Base: from the base model's file,
+/// for every tensor that it holds in the scheme's own format.
+enum class QuantInit { Fit, Base };
+
 /// Operands of matrix products. Auto: bf16 where the CPU multiplies bf16, f32 elsewhere.
 enum class Compute { Auto, Bf16, F32 };
 
@@ -68,9 +72,13 @@ struct QuantOptions {
   std::string scheme = "none";  ///< A name of quant's table of schemes, or "none".
   std::int64_t start_step = 0;  ///< Optimizer step at which fake quantization begins.
   MergeDtype merge_dtype = MergeDtype::Checkpoint;
+  QuantInit init = QuantInit::Fit;
   std::int64_t refit_every = 0;    ///< Steps between two fits of a tensor's parameters; 0: as its codec needs.
   std::int64_t freeze_steps = -1;  ///< Last steps without a fit; -1: a tenth of the run where not every step fits.
   Forward forward = Forward::Float;
+  std::string size;                ///< Budget of a dynamic allocation ("90MB"), all tensors of the file; empty: see bits.
+  double bits = 0;                 ///< The same as bits per weight over all tensors; 0: no budget.
+  std::vector<std::string> types;  ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
 };
 
 struct TrainOptions {
@@ -112,7 +120,9 @@ struct EvalOptions {
 };
 
 struct ExportOptions {
-  std::string to;  ///< gguf:SCHEME (a file type of llama.cpp), gguf:bf16, gguf:f16, a wire (torchao …), hf or adapter.
+  std::string to;          ///< gguf:SCHEME (a file type of llama.cpp), gguf:bf16, gguf:f16, gguf-lora, hf or adapter.
+  std::string split_size;  ///< GGUF: cut into parts of at most so many bytes of tensors ("2GB"); empty: one file.
+  bool modelfile = false;  ///< GGUF: write an Ollama Modelfile beside it.
 };
 
 struct GenerateOptions {
@@ -124,6 +134,13 @@ struct GenerateOptions {
   double top_p = 0.95;
   std::int64_t top_k = 0;  ///< 0: no limit.
   std::int64_t seed = 0;
+};
+
+struct CompareOptions {
+  std::vector<std::string> schemes = {"q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "q2_k"};
+  std::vector<std::string> methods = {"rtn", "importance"};  ///< Each scheme's best of these is shown.
+  std::string chart;                                         ///< SVG to write; empty: none.
+  std::int64_t speed_tokens = 32;                            ///< Tokens generated to measure speed; 0: not measured.
 };
 
 struct InspectOptions {
@@ -150,11 +167,12 @@ struct Recipe {
   EvalOptions eval;
   ExportOptions exporting;  ///< Keys "export.…" (`export` is a C++ keyword).
   GenerateOptions generate;
+  CompareOptions compare;
   InspectOptions inspect;
   RuntimeOptions runtime;
 };
 
-enum class Verb { Train, Quantize, Export, Eval, Generate, Chat, DataInspect, Inspect, Demo, Schemes, Docs };
+enum class Verb { Train, Quantize, Export, Eval, Generate, Chat, DataInspect, Inspect, Compare, Plan, Demo, Schemes, Docs };
 
 /// Name of the recipe in a run's folder.
 inline constexpr std::string_view kRecipeFileName = "recipe.yaml";

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "recipe/options.h"
+#include "recipe/sizes.h"
 
 namespace temper::recipe {
 namespace {
@@ -83,12 +84,47 @@ void resolve_eval(const Recipe& recipe) {
         recipe.eval.stride);
 }
 
+void resolve_gguf(const ExportOptions& options) {
+  if (options.split_size.empty()) return;
+  parse_size(options.split_size, "export.split_size");
+  if (options.modelfile)
+    throw BadRecipe("export.modelfile with export.split_size: Ollama reads models of one file; leave one of them out");
+}
+
 void resolve_export(const Recipe& recipe) {
+  constexpr std::string_view kTargets[] = {"gguf:q4_0", "gguf:q8_0", "gguf:bf16", "gguf:f16", "gguf-lora", "hf", "adapter"};
   require_model_or_run(recipe, Verb::Export);
   require_set(recipe.exporting.to, "export.to", Verb::Export);
   require_set(recipe.out, "out", Verb::Export);
-  if (recipe.exporting.to == "adapter" && recipe.model.run.empty())
-    throw BadRecipe("export.to adapter needs model.run: a model without a run has no adapter");
+  const std::string& to = recipe.exporting.to;
+  if ((to == "adapter" || to == "gguf-lora") && recipe.model.run.empty())
+    throw BadRecipe("export.to {} needs model.run: a model without a run has no adapter", to);
+  if (to != "hf" && to != "adapter" && to != "gguf-lora" && !to.starts_with("gguf:"))
+    throw BadRecipe("export.to: expected one of {}, found \"{}\"", fmt::join(kTargets, ", "), recipe.exporting.to);
+  if (!to.starts_with("gguf") && (recipe.exporting.modelfile || !recipe.exporting.split_size.empty()))
+    throw BadRecipe("export.modelfile and export.split_size belong to GGUF files; export.to is {}", to);
+  resolve_gguf(recipe.exporting);
+}
+
+bool has_budget(const Recipe& recipe) { return !recipe.quant.size.empty() || recipe.quant.bits > 0; }
+
+void require_text_or_rows(const Recipe& recipe, Verb verb) {
+  if (recipe.eval.text.empty() == recipe.data.path.empty())
+    throw BadRecipe("`temper {}` measures on one text or data set: give either --text or --data", verb_info(verb).name);
+}
+
+/// A budget: one only, without a scheme, and something to judge formats on.
+void resolve_budget(const Recipe& recipe) {
+  if (!has_budget(recipe)) return;
+  if (!recipe.quant.size.empty() && recipe.quant.bits > 0)
+    throw BadRecipe("quant.size ({}) and quant.bits ({}) are two budgets; give one", recipe.quant.size, recipe.quant.bits);
+  if (recipe.quant.scheme != "none")
+    throw BadRecipe(
+        "quant.scheme ({}) with a budget: the budget chooses formats tensor by tensor; give quant.types to choose "
+        "from others",
+        recipe.quant.scheme);
+  if (!recipe.quant.size.empty()) parse_size(recipe.quant.size, "quant.size");
+  require_text_or_rows(recipe, Verb::Quantize);
 }
 
 }  // namespace
@@ -101,8 +137,19 @@ Recipe resolve(Recipe recipe, Verb verb) {
     case Verb::Quantize:
       require_set(recipe.model.path, "model.path", verb);
       require_set(recipe.out, "out", verb);
-      if (recipe.quant.scheme == "none")
-        throw BadRecipe("quant.scheme: `temper quantize` needs one: give --scheme, q4_0 say");
+      resolve_budget(recipe);
+      resolve_gguf(recipe.exporting);
+      if (recipe.quant.scheme == "none" && !has_budget(recipe))
+        throw BadRecipe("quant.scheme: `temper quantize` needs one: give --scheme, q4_0 say, or a budget: --size or --bits");
+      break;
+    case Verb::Compare:
+      require_model_or_run(recipe, verb);
+      require_text_or_rows(recipe, verb);
+      break;
+    case Verb::Plan:
+      require_set(recipe.model.path, "model.path", verb);
+      resolve_budget(recipe);
+      require_text_or_rows(recipe, verb);
       break;
     case Verb::Generate:
       require_model_or_run(recipe, verb);

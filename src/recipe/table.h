@@ -31,9 +31,11 @@ inline constexpr VerbSet kTrain = verb_bit(Verb::Train), kQuantize = verb_bit(Ve
                          kExport = verb_bit(Verb::Export), kEval = verb_bit(Verb::Eval),
                          kGenerate = verb_bit(Verb::Generate), kChat = verb_bit(Verb::Chat),
                          kDataInspect = verb_bit(Verb::DataInspect), kInspect = verb_bit(Verb::Inspect),
-                         kDemo = verb_bit(Verb::Demo), kSchemes = verb_bit(Verb::Schemes);
+                         kDemo = verb_bit(Verb::Demo), kSchemes = verb_bit(Verb::Schemes),
+                         kCompare = verb_bit(Verb::Compare), kPlan = verb_bit(Verb::Plan);
 inline constexpr VerbSet kTalk = kGenerate | kChat;
-inline constexpr VerbSet kModelVerbs = kTrain | kQuantize | kExport | kEval | kTalk | kDataInspect | kInspect | kDemo;
+inline constexpr VerbSet kModelVerbs =
+    kTrain | kQuantize | kExport | kEval | kTalk | kDataInspect | kInspect | kCompare | kPlan | kDemo;
 inline constexpr VerbSet kRunVerbs = kExport | kEval | kTalk | kDataInspect | kInspect;
 inline constexpr Range kPositive{.min = 1, .max = 1e12};
 inline constexpr Range kCount{.min = 0, .max = 1e12};
@@ -49,6 +51,7 @@ using O = OptimOptions;
 using E = EvalOptions;
 using G = GenerateOptions;
 using I = InspectOptions;
+using P = CompareOptions;
 using R = RuntimeOptions;
 
 /// The parts of the table, in the order in which --help and docs/recipe.md show them.

@@ -44,30 +44,35 @@ std::vector<std::size_t> QatController::projections() const {
 
 std::int64_t QatController::every(std::size_t tensor) const {
   if (options_.refit_every > 0) return options_.refit_every;
+  if (is_taken(tensor)) return 0;
   return encoded_->encoded(tensor).codec->searches() ? kSearchCadence : 1;
 }
 
 std::vector<std::size_t> QatController::kept(std::int64_t step) const {
   std::vector<std::size_t> kept;
   if (!active(step)) return kept;
-  for (const std::size_t tensor : projections())
-    if (keeps(tensor)) kept.push_back(tensor);
+  for (std::size_t tensor = 0; tensor < encoded_->table().size(); ++tensor) {
+    const bool projection = encoded_->table()[tensor].role == quant::Role::Linear;
+    if (encoded_->encoded(tensor).codec && (projection ? keeps(tensor) : is_taken(tensor))) kept.push_back(tensor);
+  }
   return kept;
 }
 
 std::string QatController::cadence() const {
   if (!encoded_) return {};
-  std::size_t all = 0, kept = 0;
+  std::size_t all = 0, fit = 0, never = 0;
   std::int64_t steps = 1;
   for (const std::size_t tensor : projections()) {
     ++all;
-    kept += keeps(tensor);
+    if (!keeps(tensor)) continue;
+    ++(every(tensor) == 0 ? never : fit);
     steps = std::max(steps, every(tensor));
   }
-  if (kept == 0) return {};
-  return fmt::format(
-      "scales of {} of {} matrices are fit every {} steps{}", kept, all, steps,
-      frozen_from_ < total_steps_ ? fmt::format(" and stay as they are from step {} on", frozen_from_) : std::string());
+  std::string text;
+  if (fit > 0) text = fmt::format("scales of {} of {} matrices are fit every {} steps", fit, all, steps);
+  if (fit > 0 && frozen_from_ < total_steps_) text += fmt::format(" and stay as they are from step {} on", frozen_from_);
+  if (never > 0) text += fmt::format("{}{} of {} matrices keep the scales of the file", fit > 0 ? "; " : "", never, all);
+  return text;
 }
 
 /// Fits are spread over the steps, a layer each, so that no step takes longer than the others; the first codes of a tensor
@@ -77,10 +82,12 @@ std::vector<model::Encoding> QatController::encodings(std::int64_t step) const {
   std::vector<model::Encoding> how(table.size(), model::Encoding::Fit);
   for (const std::size_t tensor : projections()) {
     if (!keeps(tensor)) continue;
-    const bool due = step < frozen_from_ && (step + table[tensor].layer) % every(tensor) == 0;
-    if (step == restored_)
+    const std::int64_t n = every(tensor);
+    const bool due = n > 0 && step < frozen_from_ && (step + table[tensor].layer) % n == 0;
+    const bool has_parameters = encoded_before_ || is_taken(tensor);
+    if (step == restored_ || (step == 0 && is_taken(tensor)))
       how[tensor] = model::Encoding::Leave;
-    else if (encoded_before_ && !due)
+    else if (has_parameters && !due)
       how[tensor] = model::Encoding::KeepParameters;
   }
   return how;

@@ -1,10 +1,12 @@
 // Which weights the forward pass of a step sees: 16-bit with unmerged adapters, or the codes of merge, fit and round.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/adapters.h"
@@ -42,6 +44,9 @@ class QatController {
   /// Tensors whose parameters are state at a step, by index in the table: those that are not fit at every step. Empty while
   /// no codes are in use.
   std::vector<std::size_t> kept(std::int64_t step) const;
+  /// The bytes of these tensors of encoded() come from the base's file: step 0 uses them as they are, and their parameters
+  /// stay unless quant.refit_every asks for fits. Before the first prepare.
+  void taken(std::vector<std::size_t> tensors) { taken_ = std::move(tensors); }
   model::EncodedWeights* encoded() { return encoded_.get(); }  ///< Null without a scheme.
   /// The kept tensors' bytes have been written into encoded(), as step `step` had them: prepare(step) leaves them so.
   void restored(std::int64_t step) { restored_ = step; }
@@ -52,9 +57,10 @@ class QatController {
 
  private:
   void encode(const ExecContext& ctx, std::int64_t step);
-  /// Steps between two fits of a tensor.
+  /// Steps between two fits of a tensor; 0: it is never fit.
   std::int64_t every(std::size_t tensor) const;
-  bool keeps(std::size_t tensor) const { return every(tensor) > 1 || frozen_from_ < total_steps_; }
+  bool is_taken(std::size_t tensor) const { return std::ranges::find(taken_, tensor) != taken_.end(); }
+  bool keeps(std::size_t tensor) const { return every(tensor) != 1 || frozen_from_ < total_steps_ || is_taken(tensor); }
   /// The projections, by index in the table.
   std::vector<std::size_t> projections() const;
   std::vector<model::Encoding> encodings(std::int64_t step) const;
@@ -67,6 +73,7 @@ class QatController {
   model::Transformer unmerged_;
   std::optional<model::Transformer> merged_;
   CodeShares shares_;
+  std::vector<std::size_t> taken_;
   std::int64_t prepared_ = -1, restored_ = -1;
   bool encoded_before_ = false;
 };

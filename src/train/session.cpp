@@ -17,7 +17,6 @@
 #include "eval/score.h"
 #include "model/kept_codes.h"
 #include "model/peft.h"
-#include "model/targets.h"
 #include "ops/ops.h"
 #include "ops/profile_table.h"
 #include "train/fingerprint.h"
@@ -130,8 +129,7 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       base_fingerprint_(base_fingerprint(reader_)),
       data_fingerprint_(data_fingerprint(data.train)) {
   check_lengths();
-  if (const quant::Scheme* scheme = scheme_of(recipe); scheme && !recipe.exporting.to.empty())
-    model::require_target(recipe.exporting.to, reader_.table(), *scheme, reader_.arch().dtype);
+  if (recipe.quant.init == recipe::QuantInit::Base && qat_.encoded() != nullptr) take_codes();
   if (loaded) restore(loaded->state);
   describe();
 }
@@ -182,6 +180,15 @@ void Session::restore(const CheckpointState& state) {
   qat_.restore(state.shares);
 }
 
+/// quant.init: base.
+void Session::take_codes() {
+  std::vector<std::size_t> taken = model::take_stored_codes(ctx_, reader_, *qat_.encoded());
+  if (taken.empty())
+    throw BadRecipe("quant.init: base: {} ({}) holds no tensor in a format of scheme {}; leave quant.init out to fit",
+                    recipe_.model.path, reader_.description(), recipe_.quant.scheme);
+  qat_.taken(std::move(taken));
+}
+
 void Session::restore_codes(const CheckpointState& state) {
   const model::TensorTable& table = reader_.table();
   for (const std::size_t index : qat_.kept(done_)) {
@@ -191,6 +198,7 @@ void Session::restore_codes(const CheckpointState& state) {
       throw BadFile("{}: the checkpoint of step {} has {} bytes of codes for {}, expected {}", run_.string(), done_,
                     codes == state.codes.end() ? 0 : codes->bytes.size(), table[index].hf_name, bytes.size());
     std::ranges::copy(codes->bytes, bytes.begin());
+    qat_.encoded()->bytes_written(ctx_, index);
   }
   qat_.restored(done_);
 }

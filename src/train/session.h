@@ -31,6 +31,7 @@ class Session {
 
  private:
   void restore(const CheckpointState& state);
+  void take_codes();
   void restore_codes(const CheckpointState& state);
   void check_lengths() const;
   void describe() const;

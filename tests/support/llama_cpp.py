@@ -38,6 +38,8 @@ def _load_library():
         "llama_tokenize": (i32, [pointer, text, i32, i32s, i32, ctypes.c_bool, ctypes.c_bool]),
         "llama_init_from_model": (pointer, [pointer, Opaque]),
         "llama_free": (None, [pointer]),
+        "llama_adapter_lora_init": (pointer, [pointer, text]),
+        "llama_set_adapters_lora": (i32, [pointer, ctypes.POINTER(pointer), ctypes.c_size_t, ctypes.POINTER(ctypes.c_float)]),
         "llama_set_n_threads": (None, [pointer, i32, i32]),
         "llama_batch_init": (Batch, [i32, i32, i32]),
         "llama_batch_free": (None, [Batch]),
@@ -69,6 +71,7 @@ class Model:
             raise RuntimeError(f"llama.cpp does not load {path}: " + "".join(_messages[-8:]))
         self.vocab_ = _library.llama_model_get_vocab(self.model_)
         self.vocab_size = _library.llama_vocab_n_tokens(self.vocab_)
+        self.adapters_ = []
         self.bos = _library.llama_vocab_bos(self.vocab_) if _library.llama_vocab_get_add_bos(self.vocab_) else None
 
     def __enter__(self):
@@ -76,6 +79,13 @@ class Model:
 
     def __exit__(self, *_):
         _library.llama_model_free(self.model_)
+
+    def add_lora(self, path):
+        """Applies a GGUF LoRA from now on; llama.cpp frees it with the model."""
+        adapter = _library.llama_adapter_lora_init(self.model_, os.fsencode(path))
+        if not adapter:
+            raise RuntimeError(f"llama.cpp does not load {path}: " + "".join(_messages[-8:]))
+        self.adapters_.append(adapter)
 
     def tokenize(self, text, add_special=False, parse_special=True):
         data = text.encode()
@@ -90,6 +100,10 @@ class Model:
         context = _library.llama_init_from_model(self.model_, _library.llama_context_default_params())
         if not context:
             raise RuntimeError("llama.cpp: no context: " + "".join(_messages[-8:]))
+        if self.adapters_:
+            count = len(self.adapters_)
+            _library.llama_set_adapters_lora(context, (ctypes.c_void_p * count)(*self.adapters_), count,
+                                             (ctypes.c_float * count)(*[1.0] * count))
         threads = len(os.sched_getaffinity(0))
         _library.llama_set_n_threads(context, threads, threads)
         batch = _library.llama_batch_init(len(ids), 0, 1)

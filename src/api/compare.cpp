@@ -1,0 +1,233 @@
+// temper compare: number formats side by side.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "api/chart.h"
+#include "api/engine.h"
+#include "api/measured_samples.h"
+#include "api/results.h"
+#include "base/atomic_file.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+#include "eval/generate.h"
+#include "eval/perplexity.h"
+#include "ptq/square_sums.h"
+#include "temper/temper.h"
+
+namespace temper::api {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using eval::Estimate;
+using eval::LoadedModel;
+
+/// A way of quantizing, measured.
+struct Line {
+  std::string scheme, method;
+  std::uint64_t bytes = 0, memory = 0;
+  double bits = 0;
+  Estimate nll, kld, top1;
+  double prompt_speed = 0, speed = 0;  ///< Tokens per second; 0: not measured.
+};
+
+/// Puts codes made with importance in place of those of an opened model.
+void encode_with_importance(LoadedModel& model, const ptq::SquareSums& sums) {
+  model::EncodedWeights& weights = *model.encoded();
+  const model::TensorTable& table = weights.table();
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const quant::EncodedView codes = weights.encoded(i);
+    if (!codes.codec || table[i].role != quant::Role::Linear || codes.codec->joins_rows()) continue;
+    const std::vector<double>& squares = sums.of(table, i);
+    const std::vector<float> importance(squares.begin(), squares.end());
+    const TensorView values = weights.base().tensor(i);
+    const std::span<std::byte> bytes = weights.encoded_bytes(i);
+    const std::size_t row = codes.codec->row_bytes(codes.cols);
+    parallel_for(codes.rows, 16, [&](std::int64_t begin, std::int64_t end) {
+      Tensor rows(DType::F32, {end - begin, codes.cols});
+      for (std::int64_t r = begin; r < end; ++r)
+        for (std::int64_t c = 0; c < codes.cols; ++c)
+          rows->span<float>()[static_cast<std::size_t>((r - begin) * codes.cols + c)] =
+              values.dtype == DType::BF16 ? to_float(values.span<const bf16>()[static_cast<std::size_t>(r * codes.cols + c)])
+              : values.dtype == DType::F16 ? to_float(values.span<const f16>()[static_cast<std::size_t>(r * codes.cols + c)])
+                                           : values.span<const float>()[static_cast<std::size_t>(r * codes.cols + c)];
+      codes.codec->encode_weighted(
+          rows, importance,
+          bytes.subspan(static_cast<std::size_t>(begin) * row, static_cast<std::size_t>(end - begin) * row));
+    });
+  }
+}
+
+/// Prompt and generation, once, at the start of the measured text.
+void measure_speed(const ExecContext& ctx, LoadedModel& model, std::span<const std::int32_t> text, std::int64_t tokens,
+                   Line& line) {
+  if (tokens == 0) return;
+  eval::Generator generator(ctx, model, static_cast<std::int64_t>(text.size()) + tokens + 1);
+  eval::GenerationOptions options;
+  options.sampling.temperature = 0;
+  options.max_tokens = tokens;
+  const eval::Generation generation = generator.generate(text, options);
+  line.prompt_speed = static_cast<double>(generation.prompt_tokens) / std::max(generation.prompt_seconds, 1e-9);
+  line.speed = static_cast<double>(generation.ids.size()) / std::max(generation.seconds, 1e-9);
+}
+
+/// Tensors as they are held for generation, and the cache of a context.
+std::uint64_t memory_of(const ExecContext& ctx, const model::ArchSpec& arch, std::uint64_t tensors, std::int64_t context) {
+  return tensors + static_cast<std::uint64_t>(2 * arch.num_layers * arch.kv_size() * context) * dtype_size(ctx.compute);
+}
+
+class Comparer {
+ public:
+  Comparer(const ExecContext& ctx, const Recipe& recipe)
+      : ctx_(ctx),
+        recipe_(recipe),
+        path_(recipe.model.run.empty() ? recipe.model.path : recipe.model.run),
+        reference_(LoadedModel::open(ctx, path_)),
+        measured_(measured_samples(recipe, reference_->tokenizer(), 0)),
+        sums_(static_cast<int>(reference_->arch().num_layers)) {
+    const std::vector<std::int32_t>& ids = measured_.samples.at(0).ids;
+    prompt_.assign(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(ids.size(), 256)));
+    if (std::ranges::find(recipe.compare.methods, "importance") != recipe.compare.methods.end()) collect();
+  }
+
+  std::vector<Line> run() {
+    std::vector<Line> lines;
+    for (const std::string& scheme : recipe_.compare.schemes) {
+      std::optional<Line> best;
+      for (const std::string& method : recipe_.compare.methods) {
+        Line line = measure(scheme, method);
+        if (!best || line.kld.value < best->kld.value) best = line;
+      }
+      lines.push_back(*best);
+    }
+    lines.insert(lines.begin(), sixteen_bit());
+    return lines;
+  }
+
+  const std::string& how() const { return measured_.how; }
+  bool text() const { return measured_.text; }
+  std::string model() const { return reference_->description(); }
+
+ private:
+  /// Importance comes of the first half of the samples, and all figures of the second: no method is judged on what it saw.
+  void collect() {
+    status("measuring importance");
+    std::vector<text::Sample>& all = measured_.samples;
+    if (all.size() < 2) throw BadData("importance needs two windows or rows: one to measure it on, one to judge it");
+    const auto half = static_cast<std::ptrdiff_t>(all.size() / 2);
+    reference_->transformer().set_taps(&sums_);
+    eval::score(ctx_, reference_->transformer(), std::span(all).first(static_cast<std::size_t>(half)),
+                {{1, 0}, eval::kTokensPerPass, "importance"});
+    reference_->transformer().set_taps(nullptr);
+    all.erase(all.begin(), all.begin() + half);
+    measured_.how += fmt::format("; importance of the first {}, figures of the other {}", half, all.size());
+  }
+
+  Line measure(const std::string& scheme, const std::string& method) {
+    const auto model = LoadedModel::open(ctx_, path_, scheme);
+    if (method == "importance") encode_with_importance(*model, sums_);
+    eval::CompareOptions options;
+    options.bootstrap = {recipe_.eval.bootstrap, static_cast<std::uint64_t>(recipe_.eval.seed)};
+    options.progress = fmt::format("{} ({})", scheme, method);
+    const eval::Comparison c =
+        eval::compare(ctx_, model->transformer(), reference_->transformer(), measured_.samples, options);
+    reference_nll_ = c.reference_nll;
+    Line line{scheme, method, stored_bytes(*model), 0, 0, c.nll, c.kld, c.top1_agreement, 0, 0};
+    finish(*model, line);
+    return line;
+  }
+
+  Line sixteen_bit() {
+    Line line{"16-bit", "", stored_bytes(*reference_), 0, 0, reference_nll_, {}, {1, 1, 1}, 0, 0};
+    finish(*reference_, line);
+    return line;
+  }
+
+  void finish(LoadedModel& model, Line& line) {
+    line.bits = 8.0 * static_cast<double>(line.bytes) / static_cast<double>(model.reader().weight_count());
+    line.memory = memory_of(ctx_, model.arch(), line.bytes, recipe_.eval.context);
+    measure_speed(ctx_, model, prompt_, recipe_.compare.speed_tokens, line);
+  }
+
+  const ExecContext& ctx_;
+  const Recipe& recipe_;
+  std::string path_;
+  std::unique_ptr<LoadedModel> reference_;
+  MeasuredSamples measured_;
+  ptq::SquareSums sums_;
+  std::vector<std::int32_t> prompt_;
+  Estimate reference_nll_;
+};
+
+std::string megabytes(std::uint64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6); }
+
+std::string to_text(const std::vector<Line>& lines, bool text) {
+  std::string out = fmt::format("{:<16} {:<11} {:>10} {:>7} {:>10}  {:<26} {:<30} {:>8} {:>10} {:>10}\n", "scheme", "method",
+                                "size", "bits/w", "memory", text ? "perplexity [95 % CI]" : "answer NLL [95 % CI]",
+                                "KLD, nats/token [95 % CI]", "top-1", "prompt t/s", "new t/s");
+  for (const Line& l : lines) {
+    const Estimate loss = text ? eval::perplexity_of(l.nll) : l.nll;
+    const auto speed = [](double value) { return value > 0 ? fmt::format("{:.1f}", value) : std::string("–"); };
+    out += fmt::format(
+        "{:<16} {:<11} {:>10} {:>7.3f} {:>10}  {:<26} {:<30} {:>6.2f} % {:>10} {:>10}\n", l.scheme, l.method,
+        megabytes(l.bytes), l.bits, megabytes(l.memory),
+        fmt::format("{:.4f} [{:.4f}, {:.4f}]", loss.value, loss.low, loss.high),
+        l.method.empty() ? std::string() : fmt::format("{:.5f} [{:.5f}, {:.5f}]", l.kld.value, l.kld.low, l.kld.high),
+        100 * l.top1.value, speed(l.prompt_speed), speed(l.speed));
+  }
+  return out;
+}
+
+Json to_json(const std::vector<Line>& lines, bool text) {
+  Json out = Json::array();
+  for (const Line& l : lines) {
+    Json json = {{"scheme", l.scheme},
+                 {"method", l.method},
+                 {"bytes", l.bytes},
+                 {"bits_per_weight", l.bits},
+                 {"memory_bytes", l.memory}};
+    const auto put = [&](const char* key, const Estimate& e) {
+      json[key] = e.value;
+      json[std::string(key) + "_ci"] = {e.low, e.high};
+    };
+    put("nll", l.nll);
+    if (text) put("perplexity", eval::perplexity_of(l.nll));
+    put("kld", l.kld);
+    put("top1_agreement", l.top1);
+    if (l.speed > 0) {
+      json["prompt_tokens_per_s"] = l.prompt_speed;
+      json["tokens_per_s"] = l.speed;
+    }
+    out.push_back(std::move(json));
+  }
+  return out;
+}
+
+}  // namespace
+
+Outcome compare(const Recipe& recipe) {
+  const Engine engine(recipe.runtime);
+  for (const std::string& scheme : recipe.compare.schemes) quant::scheme(scheme);  // refuses before any work
+  if (recipe.compare.schemes.empty() || recipe.compare.methods.empty())
+    throw BadRecipe("compare.schemes and compare.methods: expected at least one of each");
+  Comparer comparer(engine.context(), recipe);
+  const std::vector<Line> lines = comparer.run();
+  if (!recipe.compare.chart.empty()) {
+    Chart chart{fmt::format("{}: size and divergence", comparer.model()),
+                "size of all tensors, MB",
+                "KL divergence from 16-bit, nats a token",
+                {},
+                {}};
+    for (const Line& l : lines)
+      if (!l.method.empty())
+        chart.points.push_back({l.scheme, static_cast<double>(l.bytes) / 1e6, l.kld.value, {{l.kld.low, l.kld.high}}});
+    write_file(recipe.compare.chart, to_svg(chart));
+  }
+  const Json json = {
+      {"model", comparer.model()}, {"measured", comparer.how()}, {"schemes", to_json(lines, comparer.text())}};
+  return {fmt::format("{}; {}\n{}", comparer.model(), comparer.how(), to_text(lines, comparer.text())), json.dump()};
+}
+
+}  // namespace temper::api
