@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "quant/activations.h"
 #include "quant/scheme.h"
 #include "temper/temper.h"
 
@@ -47,8 +48,8 @@ double bits_per_weight(const quant::Scheme& scheme) {
 Outcome schemes() {
   Outcome outcome;
   Json json = Json::array();
-  outcome.text =
-      fmt::format("{:<16} {:>6}  {:<26} {:<16} {:<14} {}\n", "scheme", "bits", "projections", "tables", "wires", "read by");
+  outcome.text = fmt::format("{:<16} {:>6}  {:<26} {:<16} {:<13} {:<14} {}\n", "scheme", "bits", "projections", "tables",
+                             "activations", "wires", "read by");
   for (const quant::Scheme& scheme : quant::schemes()) {
     const double bits = bits_per_weight(scheme);
     const auto name_of = [](const quant::Codec* codec) {
@@ -58,13 +59,15 @@ Outcome schemes() {
     const std::string tables = scheme.mix ? "mix" : name_of(scheme.table);
     std::vector<std::string_view> readers;
     for (const std::string& wire : scheme.wires) readers.push_back(readers_of(wire));
-    outcome.text += fmt::format("{:<16} {:>6.3f}  {:<26} {:<16} {:<14} {}\n", scheme.name, bits, linear, tables,
-                                scheme.wires.empty() ? "none yet" : fmt::format("{}", fmt::join(scheme.wires, ", ")),
-                                fmt::join(readers, ", "));
+    const std::string activations = scheme.input ? std::string(scheme.input->name()) : "16-bit";
+    outcome.text += fmt::format(
+        "{:<16} {:>6.3f}  {:<26} {:<16} {:<13} {:<14} {}\n", scheme.name, bits, linear, tables, activations,
+        scheme.wires.empty() ? "none yet" : fmt::format("{}", fmt::join(scheme.wires, ", ")), fmt::join(readers, ", "));
     json.push_back({{"name", scheme.name},
                     {"bits_per_weight", bits},
                     {"projections", linear},
                     {"tables", tables},
+                    {"activations", activations},
                     {"wires", scheme.wires},
                     {"readers", readers}});
   }
@@ -78,6 +81,10 @@ Outcome schemes() {
       "Other formats are schemes for the projections by their own names: {}; and integers in general, "
       "int<2|3|4|5|6|8>-<sym|asym|symeps|symfull|mslk|ctsym|ctasym|tinygemm>[-g<32|64|128|256>][-bf16|-f16].\n",
       fmt::join(others, ", "));
+  outcome.text += fmt::format(
+      "One's own: SCHEME/ACTIVATIONS; RULE; … such as \"int4-sym-g32/int8-asym; head: int8-sym; layers 0-3: q8_0\" "
+      "(docs/schemes.md). Activations, each token on its own: {}; or none.\n",
+      fmt::join(quant::activation_formats(), ", "));
   outcome.json = json.dump();
   return outcome;
 }

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "base/atomic_file.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "export/gguf_lora.h"
 #include "export/hf_export.h"
@@ -184,8 +185,9 @@ ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe) {
         scheme.name, fmt::join(carried, ", "));
   }
   const std::string& wire = scheme.wires.front();
-  return write_quantized(ctx, recipe, model::CheckpointReader::open(recipe.model.path),
-                         gguf_target(std::string_view(wire).substr(5)), wire);
+  const auto reader = model::CheckpointReader::open(recipe.model.path);
+  log_info("{}", model::describe(reader.table(), scheme));
+  return write_quantized(ctx, recipe, reader, gguf_target(std::string_view(wire).substr(5)), wire);
 }
 
 ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs) {

@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace temper::model {
@@ -73,8 +75,8 @@ TensorTable::TensorTable(const ArchSpec& a) : layers_(static_cast<int>(a.num_lay
   head_ = a.tied ? 0 : infos_.size();
   if (!a.tied) matrix("lm_head.weight", "output.weight", {a.vocab_size, a.hidden_size}, quant::Role::Head, -1, 0);
   for (TensorInfo& info : infos_)
-    info.place = {info.role, quant::Projection::None,     info.layer, layers_, info.shape[info.shape.rank() - 1],
-                  a.tied,    a.num_heads / a.num_kv_heads};
+    info.place = {info.role, quant::Projection::None,      info.layer,  layers_, info.shape[info.shape.rank() - 1],
+                  a.tied,    a.num_heads / a.num_kv_heads, info.hf_name};
   for (int layer = 0; layer < layers_; ++layer)
     for (const Linear l : kLinears) infos_[linear(layer, l)].place.projection = kProjections[static_cast<std::size_t>(l)];
 }
@@ -94,9 +96,9 @@ std::size_t TensorTable::head() const { return head_; }
 std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& scheme) {
   std::vector<std::string> found;
   for (const TensorInfo& info : table.all()) {
-    const quant::Codec* codec = scheme.codec_for(info.place);
-    if (codec && !codec->fits(info.shape[1]))
-      found.push_back(fmt::format("{} {} (group {})", info.hf_name, info.shape.str(), codec->group()));
+    for (const quant::Codec* codec : {scheme.codec_for(info.place), scheme.input_codec_for(info.place)})
+      if (codec && !codec->fits(info.shape[1]))
+        found.push_back(fmt::format("{} {} ({}, group {})", info.hf_name, info.shape.str(), codec->name(), codec->group()));
   }
   return found;
 }
@@ -112,6 +114,34 @@ void require_fit(const TensorTable& table, const quant::Scheme& scheme) {
   if (bad.size() > kShown) bad.resize(kShown);
   throw BadRecipe("scheme {}: its group does not divide the rows of {} tensors: {}{}. Schemes that fit this model: {}",
                   scheme.name, count, fmt::join(bad, ", "), count > kShown ? ", …" : "", fmt::join(fitting, ", "));
+}
+
+std::string describe(const TensorTable& table, const quant::Scheme& scheme) {
+  struct Kind {
+    std::string what, format;
+    int count = 0;
+  };
+  std::vector<Kind> kinds;
+  double bits = 0.0, weights = 0.0;
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const TensorInfo& info = table[i];
+    if (info.role == quant::Role::Norm) continue;
+    const quant::Codec* codec = scheme.codec_for(info.place);
+    const double each = codec ? codec->bits_per_weight(info.shape[1]) : 16.0;
+    bits += each * static_cast<double>(info.shape.numel());
+    weights += static_cast<double>(info.shape.numel());
+    std::string what = info.role == quant::Role::Embedding ? (info.place.tied ? "embedding and head" : "embedding") : "head";
+    for (const Linear l : kLinears)
+      if (info.layer >= 0 && table.linear(info.layer, l) == i) what = module_name(l);
+    std::string format = fmt::format("{:<24} {:>6.3f} bits", codec ? codec->name() : "16-bit", each);
+    if (const quant::Codec* input = scheme.input_codec_for(info.place))
+      format += fmt::format(", activations {}", input->name());
+    const auto same = std::ranges::find_if(kinds, [&](const Kind& k) { return k.what == what && k.format == format; });
+    ++(same == kinds.end() ? kinds.emplace_back(Kind{std::move(what), std::move(format)}) : *same).count;
+  }
+  std::string text;
+  for (const Kind& kind : kinds) text += fmt::format("{:>4} × {:<18}  {}\n", kind.count, kind.what, kind.format);
+  return text + fmt::format("       {:<18}  {:<24} {:>6.3f} bits a weight", "all matrices", "", bits / weights);
 }
 
 }  // namespace temper::model

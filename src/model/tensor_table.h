@@ -59,9 +59,13 @@ inline std::int64_t gguf_row(std::int64_t r, std::int64_t rows, std::int64_t hea
   return head * d + (i % (d / 2)) * 2 + i / (d / 2);
 }
 
-/// Tensors of `table` that `scheme` would hold in a codec that does not divide their rows: "name [rows, cols] (group 128)".
-/// Empty: the scheme fits. Used to refuse a run before it starts, together with the groups that would fit.
+/// Tensors of `table` that `scheme` would hold in a codec that does not divide their rows, or whose activations': "name
+/// [rows, cols] (int4-sym-g128, group 128)". Empty: the scheme fits. Used to refuse a run before it starts, together with
+/// the groups that would fit.
 std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& scheme);
+/// What each kind of matrix becomes under a scheme, a line each: "  24 × q_proj  int4-sym-g32  5.000 bits, activations
+/// int8-asym"; the last line is the mean over all weights. For people, before a run.
+std::string describe(const TensorTable& table, const quant::Scheme& scheme);
 /// Throws BadRecipe with that list and the schemes of the same family that fit.
 void require_fit(const TensorTable& table, const quant::Scheme& scheme);
 

@@ -46,10 +46,10 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
   codecs_.resize(table.size());
   inputs_.resize(table.size());
   encoded_.resize(table.size());
-  table_operands_.resize(table.size());
+  operands_.resize(table.size());
   for (std::size_t i = 0; i < table.size(); ++i) {
     const quant::Codec* codec = codecs_[i] = scheme.codec_for(table[i].place);
-    if (!codec && scheme.linear && table[i].role == quant::Role::Linear)
+    if (!codec && scheme.mix && table[i].role == quant::Role::Linear && !scheme.rule_for(table[i].place))
       throw BadRecipe("scheme {}: no block divides the rows of {} {}; it can be quantized (it stays 16-bit) but not trained",
                       scheme.name, table[i].hf_name, table[i].shape.str());
     if (const quant::Codec* input = scheme.input_codec_for(table[i].place))
@@ -59,8 +59,8 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
     encoded_[i].resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
     if (table[i].role == quant::Role::Linear) continue;
     ops::merge_and_encode(ctx, base.tensor(i), nullptr, base.storage(), *codec, encoded_[i], nullptr);
-    table_operands_[i] = Tensor(ctx.compute, shape);
-    ops::decode(ctx, encoded(i), table_operands_[i]);
+    operands_[i] = Tensor(ctx.compute, shape);
+    ops::decode(ctx, encoded(i), operands_[i]);
   }
 }
 
@@ -69,13 +69,17 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
   const TensorTable& table = base_.table();
   if (per_tensor) per_tensor->assign(table.size(), {});
   quant::CodeStats sum;
-  for (int layer = 0; scheme_.linear && layer < table.layers(); ++layer) {
+  for (int layer = 0; layer < table.layers(); ++layer) {
     for (const Linear l : kLinears) {
       const std::size_t index = table.linear(layer, l);
       const Encoding encoding = how.empty() ? Encoding::Fit : how[index];
       if (encoding == Encoding::Leave) continue;
       const Adapters::Entry* entry = adapters ? adapters->find(layer, l) : nullptr;
       const ops::LoraView lora = entry ? adapters->lora(*entry) : ops::LoraView{};
+      if (!codecs_[index]) {
+        merge(ctx, index, lora);
+        continue;
+      }
       quant::CodeStats stats;
       ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, merged_, *codecs_[index], encoded_[index],
                             &stats, encoding == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept);
@@ -86,14 +90,28 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
   return sum;
 }
 
+/// A projection that stays 16-bit: the merged matrix as an operand.
+void EncodedWeights::merge(const ExecContext& ctx, std::size_t index, const ops::LoraView& lora) {
+  Tensor& operand = operands_[index];
+  if (!operand) operand = Tensor(ctx.compute, base_.table()[index].shape);
+  if (!lora.a) return ops::convert(ctx, base_.tensor(index), operand);
+  if (merged_ == ctx.compute) return ops::merge_lora(ctx, base_.tensor(index), lora, operand);
+  const Tensor merged(merged_, operand->shape);
+  ops::merge_lora(ctx, base_.tensor(index), lora, merged);
+  ops::convert(ctx, merged, operand);
+}
+
 BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightForm form) {
-  if (!scheme_.linear) return base_.acquire(ctx, layer, form);
   const TensorTable& table = base_.table();
   BlockWeights weights;
   weights.attention_norm = base_.tensor(table.attention_norm(layer));
   weights.mlp_norm = base_.tensor(table.mlp_norm(layer));
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const std::size_t index = table.linear(layer, kLinears[l]);
+    if (!codecs_[index]) {
+      weights.linear[l] = operands_[index];
+      continue;
+    }
     weights.linear[l] = ops::Weight(encoded(index));
     weights.linear[l].input = inputs_[index];
     if (!needs_dense(ctx, weights.linear[l], form)) continue;
@@ -118,12 +136,12 @@ void EncodedWeights::bytes_written(const ExecContext& ctx, std::size_t index) {
 
 ops::Weight EncodedWeights::embedding() const {
   const std::size_t index = table().embedding();
-  return table_operands_[index] ? ops::Weight(table_operands_[index]) : base_.embedding();
+  return operands_[index] ? ops::Weight(operands_[index]) : base_.embedding();
 }
 
 ops::Weight EncodedWeights::head(const ExecContext& ctx, WeightForm form) {
   const std::size_t index = table().head();
-  ops::Weight head = table_operands_[index] ? ops::Weight(encoded(index), table_operands_[index]) : base_.head(ctx, form);
+  ops::Weight head = operands_[index] ? ops::Weight(encoded(index), operands_[index]) : base_.head(ctx, form);
   head.input = inputs_[index];
   return head;
 }

@@ -106,13 +106,15 @@ class EncodedWeights : public WeightSource {
   void bytes_written(const ExecContext& ctx, std::size_t index);
 
  private:
+  void merge(const ExecContext& ctx, std::size_t index, const ops::LoraView& lora);
+
   BaseWeights& base_;
   const quant::Scheme& scheme_;
   std::vector<const quant::Codec*> codecs_;  ///< By tensor; nullptr: it stays as it is.
   DType merged_;
   std::vector<const quant::Codec*> inputs_;      ///< By tensor: what its products' activations are rounded to.
   std::vector<std::vector<std::byte>> encoded_;  // by table index; empty where 16-bit
-  std::vector<Tensor> table_operands_;           // by table index; decoded embedding and head
+  std::vector<Tensor> operands_;                 // by table index; decoded embedding and head, projections that stay 16-bit
   std::array<Tensor, kLinears.size()> scratch_;
 };
 

@@ -98,10 +98,14 @@ const Codec* mix_codec(const LlamaMix& mix, const TensorPlace& place, bool impor
   if (place.role == Role::Norm) return nullptr;
   const std::string_view type = chosen(mix, place, importance);
   const Codec* codec = find_codec(type);
-  if (codec->fits(place.cols)) return codec;
-  for (const auto& [from, to] : kFallbacks)
-    if (from == type) codec = find_codec(to);
+  if (!codec->fits(place.cols)) codec = llama_fallback(*codec);
   return codec->fits(place.cols) ? codec : nullptr;
+}
+
+const Codec* llama_fallback(const Codec& codec) {
+  for (const auto& [from, to] : kFallbacks)
+    if (from == codec.name()) return find_codec(to);
+  return &codec;
 }
 
 }  // namespace temper::quant

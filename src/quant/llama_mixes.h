@@ -24,4 +24,8 @@ std::span<const LlamaMix> llama_mixes();
 /// `importance`: whether the file is made with an importance matrix, which changes some choices.
 const Codec* mix_codec(const LlamaMix& mix, const TensorPlace& place, bool importance);
 
+/// What llama.cpp takes instead of a format of superblocks where rows are no multiple of 256 (q4_k: q5_0); other formats are
+/// returned as they are.
+const Codec* llama_fallback(const Codec& codec);
+
 }  // namespace temper::quant

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "quant/codec.h"
+#include "quant/scheme_rules.h"
 
 namespace temper::quant {
 
@@ -23,6 +24,7 @@ struct TensorPlace {
   std::int64_t cols = 0;
   bool tied = false;                 ///< The embedding is the head, too.
   std::int64_t queries_per_key = 1;  ///< Query heads that share a key head.
+  std::string name = {};             ///< "model.layers.0.self_attn.q_proj.weight"; for rules by name.
 };
 
 struct LlamaMix;
@@ -37,22 +39,28 @@ struct Scheme {
   /// What activations are rounded to before each product with a quantized weight (activations.h), in f32 arithmetic;
   /// nullptr: nothing.
   const Codec* input = nullptr;
+  std::vector<TensorRule> rules = {};  ///< Of one's own schemes: the last one that selects a tensor decides of it.
 
   /// Codec of a tensor, or nullptr. `importance`: whether the model is quantized with an importance matrix.
   const Codec* codec_for(const TensorPlace& place, bool importance = false) const;
   /// The format to which activations are rounded before they are multiplied with that tensor, or nullptr; of a tied table,
   /// in its use as the head.
   const Codec* input_codec_for(const TensorPlace& place) const;
-  /// The same, of a tensor of which only the role is known; not for schemes with a mix.
+  /// The same, of a tensor of which only the role is known; not for schemes with a mix or rules.
   const Codec* codec_for(Role role) const;
+  /// The rule that decides of a tensor, or nullptr.
+  const TensorRule* rule_for(const TensorPlace& place) const;
 };
 
 /// All schemes: formats by their own names (int4-sym-g32, nf4 …) and those of torchao's users (int4, int8-int4, fp8-fp8 …;
 /// their weights, no wire yet), and llama.cpp's file types (q4_0 … q6_k, q4_k_m …).
 const std::vector<Scheme>& schemes();
 /// Finds a scheme; q3_k, q4_k and q5_k are the medium mixes, as in llama.cpp, phone-deployment is int8-int4, and the name of
-/// any format that encodes (find_codec) stands for projections in it. Throws
-/// BadRecipe listing the known names, with the nearest one suggested. "none" is no scheme: see callers.
+/// any format that encodes (find_codec) stands for projections in it. One's own is written
+///     SCHEME[/ACTIVATIONS][; RULE]…        int4-sym-g32/int8-asym; head: int8-sym; layers 0-3: q8_0
+/// with SCHEME one of the former or "none", ACTIVATIONS of activation_formats() or "none", and rules as in scheme_rules.h;
+/// it is made when asked for, and its name is this text in its shortest form. Throws BadRecipe listing the known names, with
+/// the nearest one suggested. "none" alone is no scheme: see callers.
 const Scheme& scheme(std::string_view name);
 
 }  // namespace temper::quant

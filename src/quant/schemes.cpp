@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "base/nearest.h"
+#include "quant/activations.h"
 #include "quant/llama_mixes.h"
 #include "quant/scheme.h"
 
@@ -34,6 +35,11 @@ void add_others(std::vector<Scheme>& table) {
   add("mxfp4-ct", "mxfp4-even", "mxfp4-even");
   add("mxfp8-ct", "mxfp8-e4m3-ct", "mxfp8-e4m3-ct");
   add("fp4-dq", "fp4-dq");
+}
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(' ');
+  return first == std::string_view::npos ? std::string_view() : text.substr(first, text.find_last_not_of(' ') - first + 1);
 }
 
 std::vector<Scheme> make_table() {
@@ -79,15 +85,49 @@ const Scheme* codec_scheme(std::string_view name) {
   return &made.try_emplace(codec->name(), Scheme{std::string(name), codec, nullptr, {}, nullptr}).first->second;
 }
 
+/// SCHEME[/ACTIVATIONS][; RULE]…; made once and never moved.
+const Scheme& own_scheme(std::string_view text) {
+  const std::size_t semicolon = text.find(';');
+  const std::string_view head = text.substr(0, semicolon), base = trimmed(head.substr(0, head.find('/')));
+  Scheme made = base == "none" ? Scheme{} : scheme(base);
+  made.name = base == "none" ? "none" : made.name;
+  made.wires.clear();
+  if (const std::size_t slash = head.find('/'); slash != std::string_view::npos) {
+    const std::string_view input = trimmed(head.substr(slash + 1));
+    made.input = input == "none" ? nullptr : &activation_codec(input);
+    made.name += fmt::format("/{}", input);
+  }
+  for (std::size_t at = semicolon; at != std::string_view::npos;) {
+    const std::size_t next = text.find(';', at + 1);
+    const std::string_view rule = trimmed(text.substr(at + 1, next - at - 1));
+    if (!rule.empty()) made.name += "; " + made.rules.emplace_back(TensorRule::parse(rule)).text();
+    at = next;
+  }
+  if (!made.linear && made.rules.empty()) throw BadRecipe("scheme \"{}\": without a rule nothing is quantized", text);
+  static std::mutex mutex;
+  static std::map<std::string, Scheme, std::less<>> all;
+  const std::lock_guard lock(mutex);
+  std::string name = made.name;
+  return all.try_emplace(std::move(name), std::move(made)).first->second;
+}
+
 }  // namespace
 
+const TensorRule* Scheme::rule_for(const TensorPlace& place) const {
+  const auto rule = std::find_if(rules.rbegin(), rules.rend(), [&](const TensorRule& r) { return r.selects(place); });
+  return rule == rules.rend() ? nullptr : &*rule;
+}
+
 const Codec* Scheme::codec_for(const TensorPlace& place, bool importance) const {
+  if (const TensorRule* rule = rule_for(place)) return rule->weights(place.cols);
   return mix ? mix_codec(*mix, place, importance) : codec_for(place.role);
 }
 
 const Codec* Scheme::input_codec_for(const TensorPlace& place) const {
   const bool multiplied = place.role != Role::Norm && (place.role != Role::Embedding || place.tied);
-  return multiplied && codec_for(place) ? input : nullptr;
+  if (!multiplied || !codec_for(place)) return nullptr;
+  const TensorRule* rule = rule_for(place);
+  return rule && rule->sets_input() ? rule->input() : input;
 }
 
 const Codec* Scheme::codec_for(Role role) const {
@@ -106,6 +146,7 @@ const std::vector<Scheme>& schemes() {
 }
 
 const Scheme& scheme(std::string_view name) {
+  if (name.find_first_of("/;") != std::string_view::npos) return own_scheme(name);
   const std::vector<Scheme>& all = schemes();
   static constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
       {"q3_k", "q3_k_m"}, {"q4_k", "q4_k_m"}, {"q5_k", "q5_k_m"}, {"phone-deployment", "int8-int4"}};

@@ -208,6 +208,7 @@ void Session::describe() const {
   log_info("adapters: rank {}, {:.2f} M parameters; scheme {}", recipe_.lora.r,
            static_cast<double>(adapters_.parameters().shape.numel()) * 1e-6, recipe_.quant.scheme);
   if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);
+  if (const quant::Scheme* scheme = scheme_of(recipe_)) log_info("{}", model::describe(reader_.table(), *scheme));
   log_info("machine: {}, products of {} operands, {} threads", isa_name(active_isa()), dtype_name(ctx_.compute),
            num_threads());
   log_info("{}", packer_.report().text());

@@ -7,6 +7,7 @@
 // unmoved weights.
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <cmath>
 #include <map>
 #include <vector>
@@ -189,6 +190,10 @@ TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
       for (std::int64_t r = 0; r < codes.rows; ++r)  // the definition, row by row
         codes.codec->decode(codes.row_range(r, r + 1), values.span<float>().subspan(static_cast<std::size_t>(r * codes.cols),
                                                                                     static_cast<std::size_t>(codes.cols)));
+    } else if (const Adapters::Entry* entry = adapters.find(i)) {  // 16-bit under the scheme: merged in the stored dtype
+      const Tensor merged(base.storage(), table[i].shape);
+      ops::merge_lora(ctx, base.tensor(i), adapters.lora(*entry), merged);
+      ops::convert(ctx, merged, values);
     } else {
       reader.read(i, values);
     }
@@ -243,10 +248,13 @@ TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
 // decides, which a twin in double cannot know.
 INSTANTIATE_TEST_SUITE_P(Schemes, MergedQat,
                          ::testing::Values("int4-sym-g32", "int8-sym", "q4_0", "q8_0", "int8-int4", "fp8-fp8", "mxfp8",
-                                           "nvfp4"),
+                                           "nvfp4",
+                                           // 16-bit projections, a rounded head, q and k that see different inputs
+                                           "int4-sym-g32/int8-asym; layers 0 o_proj,up_proj: none; *.down_proj: q8_0/none; "
+                                           "head: int8-sym; q_proj: int8-sym/fp8-e4m3"),
                          [](const auto& scheme) {
                            std::string name = scheme.param;
-                           for (char& c : name) c = c == '-' ? '_' : c;
+                           for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
                            return name;
                          });
 

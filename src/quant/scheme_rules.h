@@ -1,0 +1,50 @@
+// Rules by which single tensors differ from the rest of a scheme.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "quant/codec.h"
+
+namespace temper::quant {
+
+struct TensorPlace;
+
+/// "SELECTOR: FORMAT" or "SELECTOR: FORMAT/ACTIVATIONS". A tensor is selected if every part of the selector, apart by
+/// spaces, selects it; a part is a list of alternatives, apart by commas, of one of these:
+///     linear, embedding, head             by what the tensor is for; a tied table is both embedding and head
+///     q_proj, o_proj, down_proj, …        by projection
+///     layers 0-3,20,28-                   by layer, the first is 0
+///     *.down_proj, model.layers.?.mlp.*   by name, with or without ".weight"; * is any text, ? any character
+/// FORMAT is a codec's name, or none (16 bit); ACTIVATIONS a name of activation_formats(), or none. Without ACTIVATIONS, the
+/// scheme's own hold.
+class TensorRule {
+ public:
+  /// Throws BadRecipe naming the rule and what was expected, the nearest of known names suggested.
+  static TensorRule parse(std::string_view text);
+
+  bool selects(const TensorPlace& place) const;
+  /// nullptr: 16 bit. Where rows of `cols` are no multiple of the block of a format of llama.cpp's, the one that it takes
+  /// instead.
+  const Codec* weights(std::int64_t cols) const;
+  bool sets_input() const { return sets_input_; }
+  const Codec* input() const { return input_; }
+  /// The rule as it is written in a scheme's name: one space between parts, none elsewhere but after the colon.
+  const std::string& text() const { return text_; }
+
+ private:
+  struct Part {
+    bool layers = false;
+    std::vector<std::string> alternatives;
+  };
+  static bool matches(const Part& part, const TensorPlace& place);
+
+  std::string text_;
+  std::vector<Part> parts_;
+  const Codec* weights_ = nullptr;
+  const Codec* input_ = nullptr;
+  bool sets_input_ = false;
+};
+
+}  // namespace temper::quant
