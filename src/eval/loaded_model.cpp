@@ -32,7 +32,7 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   if (is_run(path)) loaded->run_ = read_run_info(path);
   const std::optional<RunInfo>& run = loaded->run_;
   const bool trained = run && run->scheme != kNoScheme;
-  if (trained && scheme != kNoScheme && scheme != run->scheme)
+  if (trained && scheme != kNoScheme && &quant::scheme(scheme) != &quant::scheme(run->scheme))
     throw BadRecipe(
         "{}: trained with scheme {}, asked for {}: codes of another scheme are not what was trained; leave the "
         "scheme out, or export the run to a 16-bit model and quantize that",

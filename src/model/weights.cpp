@@ -72,14 +72,14 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
   for (int layer = 0; layer < table.layers(); ++layer) {
     for (const Linear l : kLinears) {
       const std::size_t index = table.linear(layer, l);
-      const Encoding encoding = how.empty() ? Encoding::Fit : how[index];
-      if (encoding == Encoding::Leave) continue;
       const Adapters::Entry* entry = adapters ? adapters->find(layer, l) : nullptr;
       const ops::LoraView lora = entry ? adapters->lora(*entry) : ops::LoraView{};
       if (!codecs_[index]) {
         merge(ctx, index, lora);
         continue;
       }
+      const Encoding encoding = how.empty() ? Encoding::Fit : how[index];
+      if (encoding == Encoding::Leave) continue;
       quant::CodeStats stats;
       ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, merged_, *codecs_[index], encoded_[index],
                             &stats, encoding == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept);
