@@ -397,7 +397,7 @@ void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<c
 void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                           std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                           const HeadGradients* gradients) {
-  const Checker check("linear_cross_entropy", ctx, {{"hidden", &hidden}, {"head", &head.dense}});
+  const Checker check("linear_cross_entropy", ctx, {{"hidden", &hidden}, {"head", head.dense ? &head.dense : &hidden}});
   check.activation(hidden);
   const bool from_codes = multiplies_integers(ctx, head);
   check.require(head.dense || (from_codes && !gradients), "a dense head");
