@@ -131,7 +131,7 @@ quant::EncodedView EncodedWeights::encoded(std::size_t index) const {
 std::span<std::byte> EncodedWeights::encoded_bytes(std::size_t index) { return encoded_[index]; }
 
 void EncodedWeights::bytes_written(const ExecContext& ctx, std::size_t index) {
-  if (table_operands_[index]) ops::decode(ctx, encoded(index), table_operands_[index]);
+  if (operands_[index]) ops::decode(ctx, encoded(index), operands_[index]);
 }
 
 ops::Weight EncodedWeights::embedding() const {
