@@ -173,9 +173,9 @@ Outcome inspect(const Recipe& recipe) {
   for (std::size_t i = 0; i < reader.table().size(); ++i) {
     const model::TensorInfo& info = reader.table()[i];
     const model::StoredTensor stored = reader.stored(i);
-    text += fmt::format("{:<52} {:>16} {:>8} {:>12}\n", info.hf_name, info.shape.str(), stored.format, stored.bytes());
+    text += fmt::format("{:<52} {:>16} {:>8} {:>12}\n", info.hf_name, info.shape.str(), stored.format, stored.file_bytes);
     tensors.push_back(
-        {{"name", info.hf_name}, {"shape", info.shape.dims()}, {"dtype", stored.format}, {"bytes", stored.bytes()}});
+        {{"name", info.hf_name}, {"shape", info.shape.dims()}, {"dtype", stored.format}, {"bytes", stored.file_bytes}});
   }
   const double bits = 8.0 * static_cast<double>(reader.weight_bytes()) / static_cast<double>(reader.weight_count());
   text +=

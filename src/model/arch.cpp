@@ -37,9 +37,6 @@ void refuse_unknown_options(const Json& config, const std::string& origin) {
   const std::string activation = files::optional_string(config, "hidden_act", origin).value_or("silu");
   if (activation != "silu" && activation != "swish")
     throw Unsupported("{}: hidden_act \"{}\": expected \"silu\"", origin, activation);
-  if (files::optional_object(config, "quantization_config", origin))
-    throw Unsupported("{}: quantization_config: quantized Hugging Face checkpoints are not read; give the 16-bit model",
-                      origin);
 }
 
 RopeSpec rope_from_hf(const Json& config, const std::string& origin) {

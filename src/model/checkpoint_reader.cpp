@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "wires/wire.h"
 
 namespace temper::model {
 namespace {
@@ -64,6 +65,11 @@ struct CheckpointReader::State {
   void open_gguf();
 
   std::vector<Tensor> owned;  // in memory, and copies of tensors that a safetensors file does not align
+  std::vector<std::vector<std::byte>> put_together;  // encoded rows of a quantized folder
+
+ private:
+  StoredTensor plain_tensor(const TensorInfo& info);
+  void open_quantized(const files::Json& config, const std::string& origin, std::set<std::string_view>& known);
 };
 
 CheckpointReader::CheckpointReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -95,6 +101,7 @@ StoredTensor gguf_tensor(const files::GgufFile& gguf, const TensorInfo& info) {
   StoredTensor out;
   out.permuted_heads = info.permuted_heads;
   out.format = type.name;
+  out.file_bytes = tensor.data.size();
   if (const auto dtype = files::plain_dtype(tensor.type); dtype && is_weight_dtype(*dtype)) {
     out.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), *dtype, info.shape);
     return out;
@@ -112,28 +119,72 @@ StoredTensor gguf_tensor(const files::GgufFile& gguf, const TensorInfo& info) {
 
 }  // namespace
 
+StoredTensor CheckpointReader::State::plain_tensor(const TensorInfo& info) {
+  const files::SafetensorsTensor& tensor = safetensors->at(info.hf_name);
+  check_shape(safetensors->origin(), info.hf_name, info.shape, tensor.shape);
+  if (!is_weight_dtype(tensor.dtype))
+    throw BadFile("{}: tensor {}: expected F32, BF16 or F16, found {}", safetensors->origin(), info.hf_name,
+                  dtype_name(tensor.dtype));
+  StoredTensor stored;
+  stored.format = dtype_name(tensor.dtype);
+  stored.file_bytes = tensor.data.size();
+  stored.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), tensor.dtype, info.shape);
+  if (reinterpret_cast<std::uintptr_t>(tensor.data.data()) % dtype_size(tensor.dtype) != 0) {
+    stored.plain = owned.emplace_back(tensor.dtype, info.shape);
+    std::memcpy(stored.plain.data, tensor.data.data(), tensor.data.size());
+  }
+  return stored;
+}
+
+/// Finds each matrix as the wire that config.json names stores it, and puts its encoded rows together.
+void CheckpointReader::State::open_quantized(const files::Json& config, const std::string& origin,
+                                             std::set<std::string_view>& known) {
+  const wires::Wire& wire = wires::wire_of(config, origin);
+  put_together.resize(table->size());
+  std::vector<wires::Matrix> matrices(table->size());
+  for (std::size_t i = 0; i < table->size(); ++i) {
+    const TensorInfo& info = (*table)[i];
+    std::size_t bytes = 0;
+    const wires::FindTensor find = [&](std::string_view name) {
+      const files::SafetensorsTensor* tensor = safetensors->find(name);
+      if (tensor && known.insert(tensor->name).second) bytes += tensor->data.size();
+      return tensor;
+    };
+    wires::Matrix& m = matrices[i];
+    if (info.role != quant::Role::Norm) {
+      m = {info.hf_name, info.role, info.shape[0], info.shape[1]};
+      wire.describe(m, config, safetensors->metadata(), find);
+    }
+    if (!m.codec) {
+      known.insert(safetensors->at(info.hf_name).name);
+      tensors.push_back(plain_tensor(info));
+      continue;
+    }
+    put_together[i] = wire.unpack(m, find);
+    StoredTensor& stored = tensors.emplace_back();
+    stored.format = m.codec->name();
+    stored.file_bytes = bytes;
+    stored.input = m.input;
+    stored.encoded = {m.codec, m.rows, m.cols, put_together[i]};
+  }
+}
+
 /// Reads config.json and finds every tensor of its table among the folder's weights.
 void CheckpointReader::State::open_folder() {
   const fs::path config_path = path / "config.json";
   if (!fs::exists(config_path))
     throw BadFile("{}: no config.json there; expected a Hugging Face model folder or a .gguf file", path.string());
-  arch = arch_from_hf_config(files::read_json(config_path), config_path.string());
+  const files::Json config = files::read_json(config_path);
+  arch = arch_from_hf_config(config, config_path.string());
   table.emplace(arch);
   safetensors.emplace(path);
   std::set<std::string_view> known;
-  for (const TensorInfo& info : table->all()) {
-    const files::SafetensorsTensor& tensor = safetensors->at(info.hf_name);
-    known.insert(tensor.name);
-    check_shape(safetensors->origin(), info.hf_name, info.shape, tensor.shape);
-    if (!is_weight_dtype(tensor.dtype))
-      throw BadFile("{}: tensor {}: expected F32, BF16 or F16, found {}", safetensors->origin(), info.hf_name,
-                    dtype_name(tensor.dtype));
-    StoredTensor& stored = tensors.emplace_back();
-    stored.format = dtype_name(tensor.dtype);
-    stored.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), tensor.dtype, info.shape);
-    if (reinterpret_cast<std::uintptr_t>(tensor.data.data()) % dtype_size(tensor.dtype) != 0) {
-      stored.plain = owned.emplace_back(tensor.dtype, info.shape);
-      std::memcpy(stored.plain.data, tensor.data.data(), tensor.data.size());
+  if (const files::Json* quantized = files::optional_object(config, "quantization_config", config_path.string())) {
+    open_quantized(*quantized, config_path.string(), known);
+  } else {
+    for (const TensorInfo& info : table->all()) {
+      tensors.push_back(plain_tensor(info));
+      known.insert(safetensors->at(info.hf_name).name);
     }
   }
   for (const files::SafetensorsTensor& tensor : safetensors->tensors()) {
@@ -188,6 +239,7 @@ CheckpointReader CheckpointReader::with_weights(const CheckpointReader& source, 
     StoredTensor& stored = state->tensors.emplace_back();
     stored.format = dtype_name(dtype);
     stored.plain = tensors[i];
+    stored.file_bytes = tensors[i]->bytes();
   }
   state->owned = std::move(tensors);
   return CheckpointReader(std::move(state));
@@ -242,7 +294,7 @@ std::string CheckpointReader::description() const {
 
 std::size_t CheckpointReader::weight_bytes() const {
   std::size_t sum = 0;
-  for (const StoredTensor& t : state_->tensors) sum += t.bytes();
+  for (const StoredTensor& t : state_->tensors) sum += t.file_bytes;
   return sum;
 }
 

@@ -1,5 +1,6 @@
-// A model on disk: a Hugging Face folder (config.json, safetensors) or a GGUF file, as a table of tensors that can be read
-// one by one. The file is mapped; nothing is copied until a tensor is asked for.
+// A model on disk: a Hugging Face folder (config.json, safetensors; also quantized, in a layout of src/wires) or a GGUF
+// file, as a table of tensors that can be read one by one. The file is mapped; nothing is copied until a tensor is asked
+// for.
 #pragma once
 
 #include <filesystem>
@@ -14,13 +15,16 @@
 
 namespace temper::model {
 
-/// A tensor as the file stores it.
+/// A tensor as the file stores it. What a quantized Hugging Face folder stores apart (src/wires) is put together: its
+/// encoded rows are memory of the reader's, not of the mapping.
 struct StoredTensor {
   TensorView plain;                 ///< F32, BF16 or F16 elements, or null.
   quant::EncodedView encoded;       ///< Blocks of a number format, if `plain` is null.
   std::int64_t permuted_heads = 0;  ///< As in TensorInfo, but 0 where this file's rows are in HF order.
   std::string format;               ///< "BF16", "q4_1", …
-  std::size_t bytes() const { return plain ? plain.bytes() : encoded.bytes.size(); }
+  /// What activations are rounded to before they are multiplied with it, if its checkpoint says so; in f32 arithmetic.
+  const quant::Codec* input = nullptr;
+  std::size_t file_bytes = 0;  ///< In the file: a quantized Hugging Face folder spreads it over several tensors.
 };
 
 class CheckpointReader {

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "quant/activations.h"
+
 namespace temper::model {
 namespace {
 
@@ -38,7 +40,9 @@ ops::Weight HeldWeights::hold(const CheckpointReader& reader, std::size_t index,
     const Tensor& rows = owned_.emplace_back(reordered(codes, stored.permuted_heads));
     codes.bytes = {reinterpret_cast<const std::byte*>(rows->data), rows->bytes()};
   }
-  return ops::Weight(codes);
+  ops::Weight weight(codes);
+  if (stored.input) weight.input = &quant::in_dtype(*stored.input, wanted);
+  return weight;
 }
 
 ops::Weight HeldWeights::dense(const ExecContext& ctx, ops::Weight weight, Tensor& scratch) {

@@ -34,7 +34,7 @@ struct Scheme {
   std::string name;                ///< "q4_0", "int4-sym-g32", …
   const Codec* linear = nullptr;   ///< The blocks' projections; of a mix, those that no rule names.
   const Codec* table = nullptr;    ///< Embedding and head (also a tied table, in both uses), unless `mix` says.
-  std::vector<std::string> wires;  ///< Export targets that carry it as trained: {"gguf:q4_0"}; empty: none yet.
+  std::vector<std::string> wires;  ///< GGUF targets that carry it as trained: {"gguf:q4_0"}; wires are asked themselves.
   const LlamaMix* mix = nullptr;   ///< Rules by which tensors differ (llama_mixes.h).
   /// What activations are rounded to before each product with a quantized weight (activations.h), in f32 arithmetic;
   /// nullptr: nothing.
