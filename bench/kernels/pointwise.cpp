@@ -29,8 +29,8 @@ void rotary_and_activation(Suite& suite) {
   const Tensor gate = random_tensor(ctx.compute, kTokens, kInner), up = random_tensor(ctx.compute, kTokens, kInner);
   const Tensor out(ctx.compute, {kTokens, kInner}, true), other(ctx.compute, {kTokens, kInner}, true);
   const std::string shape = fmt::format("[{}, {}]", kTokens, kInner);
-  suite.op("swiglu", shape, DType::F32, [&] { ops::swiglu(ctx, gate, up, out); });
-  suite.op("swiglu gradient", shape, DType::F32, [&] { ops::swiglu_backward(ctx, gate, up, up, out, other); });
+  suite.op("swiglu", shape, DType::F32, [&] { ops::glu(ctx, ops::Gate::Silu, gate, up, out); });
+  suite.op("swiglu gradient", shape, DType::F32, [&] { ops::glu_backward(ctx, ops::Gate::Silu, gate, up, up, out, other); });
 }
 
 void losses(Suite& suite) {

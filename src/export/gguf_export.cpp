@@ -82,32 +82,10 @@ void add_tokenizer(files::GgufWriter& writer, const text::GgufTokenizer& t) {
   if (t.chat_template) writer.add_string("tokenizer.chat_template", *t.chat_template);
 }
 
-void add_architecture(files::GgufWriter& writer, const model::ArchSpec& a, const std::string& name) {
-  const auto u32 = [&](const char* key, std::int64_t value) { writer.add_u32(key, static_cast<std::uint32_t>(value)); };
-  writer.add_string("general.architecture", "llama");
-  writer.add_string("general.type", "model");
-  writer.add_string("general.name", name);
-  u32("llama.block_count", a.num_layers);
-  u32("llama.context_length", a.max_positions);
-  u32("llama.embedding_length", a.hidden_size);
-  u32("llama.feed_forward_length", a.intermediate_size);
-  u32("llama.attention.head_count", a.num_heads);
-  u32("llama.attention.head_count_kv", a.num_kv_heads);
-  u32("llama.attention.key_length", a.head_dim);
-  u32("llama.attention.value_length", a.head_dim);
-  u32("llama.rope.dimension_count", a.head_dim);
-  u32("llama.vocab_size", a.vocab_size);
-  writer.add_f32("llama.attention.layer_norm_rms_epsilon", a.rms_norm_eps);
-  writer.add_f32("llama.rope.freq_base", static_cast<float>(a.rope.theta));
-  if (a.rope.kind == model::RopeKind::Linear) {
-    writer.add_string("llama.rope.scaling.type", "linear");
-    writer.add_f32("llama.rope.scaling.factor", static_cast<float>(a.rope.factor));
-  }
-}
-
 /// Divisors of the rotary frequencies, which llama.cpp reads from a tensor.
 std::vector<float> rope_tensor(const model::ArchSpec& a) {
-  return a.rope.kind == model::RopeKind::Linear ? std::vector<float>{} : model::rope_factors(a.rope, a.head_dim);
+  const bool by_factors = a.rope.kind == model::RopeKind::Llama3 || !a.rope.factors.empty();
+  return by_factors ? model::rope_factors(a.rope, a.rotated) : std::vector<float>{};
 }
 
 void add_metadata(files::GgufWriter& writer, const ExportSource& source, const GgufTarget& target) {
@@ -116,7 +94,9 @@ void add_metadata(files::GgufWriter& writer, const ExportSource& source, const G
       if (!is_own_key(kv.key)) writer.add_value(kv.key, kv.value);
   } else {
     const auto folder = std::filesystem::weakly_canonical(source.reader().path());
-    add_architecture(writer, source.arch(), folder.filename().string());
+    model::write_gguf_arch(source.arch(), writer);
+    writer.add_string("general.type", "model");
+    writer.add_string("general.name", folder.filename().string());
     text::GgufTokenizer tokenizer = source.tokenizer().to_gguf();
     // Tables are often padded beyond the vocabulary; llama.cpp wants a token for every row.
     for (std::int64_t id = static_cast<std::int64_t>(tokenizer.tokens.size()); id < source.arch().vocab_size; ++id) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/atomic_file.h"
 #include "base/progress.h"
@@ -23,7 +24,7 @@ model::RopeSpec rope_for_config(const model::ArchSpec& arch) {
     guess.kind = model::RopeKind::Llama3;
     guess.theta = arch.rope.theta;
     guess.factor = factor;
-    const std::vector<float> made = model::rope_factors(guess, arch.head_dim);
+    const std::vector<float> made = model::rope_factors(guess, arch.rotated);
     const bool same = std::equal(made.begin(), made.end(), arch.rope.factors.begin(), arch.rope.factors.end(),
                                  [](float a, float b) { return std::abs(a - b) <= 1e-5f * std::abs(b); });
     if (same) return guess;
@@ -51,9 +52,25 @@ Json generation_config(const ExportSource& source) {
   return config;
 }
 
+/// A vector that the folder stores less an offset: as it was there, or the difference in F32.
+Tensor without_offset(const ExportSource& source, std::size_t index) {
+  const model::StoredTensor stored = source.reader().stored(index);
+  const float offset = source.table()[index].hf_offset;
+  if (stored.offset == offset) {
+    Tensor out(stored.plain.dtype, stored.plain.shape);
+    std::memcpy(out->data, stored.plain.data, stored.plain.bytes());
+    return out;
+  }
+  Tensor out = source.norm(index);
+  for (float& x : out.span<float>()) x -= offset;
+  return out;
+}
+
 /// A tensor as the folder stores it.
 Tensor stored_form(const ExecContext& ctx, const ExportSource& source, std::size_t index) {
-  if (source.table()[index].role != quant::Role::Norm) return source.merged(ctx, index);
+  const model::TensorInfo& info = source.table()[index];
+  if (info.role != quant::Role::Norm) return source.merged(ctx, index);
+  if (info.hf_offset != 0) return without_offset(source, index);
   const Tensor norm = source.norm(index);
   const DType dtype = source.arch().dtype;
   Tensor narrow(dtype, norm->shape), back(DType::F32, norm->shape);
@@ -75,8 +92,9 @@ void write_hf(const ExecContext& ctx, const ExportSource& source, const fs::path
   std::vector<files::SafetensorsEntry> entries;
   for (std::size_t i = 0; i < table.size(); ++i) {
     const model::TensorInfo& info = table[i];
+    if (info.fused && info.fused->first_row > 0) continue;  // its rows follow those of the first of them
     const DType dtype = info.role == quant::Role::Norm ? stored_form(ctx, source, i)->dtype : source.arch().dtype;
-    entries.push_back({info.hf_name, dtype, info.shape});
+    entries.push_back({info.stored_hf_name(), dtype, info.stored_shape()});
   }
   files::ShardedSafetensorsWriter writer(folder, entries);
   Progress progress(fmt::format("write {}", folder.filename().string()), static_cast<std::int64_t>(table.size()));

@@ -15,7 +15,7 @@ Tensor ExportSource::merged(const ExecContext& ctx, std::size_t index) const {
 TensorView ExportSource::mapped(std::size_t index) const {
   const model::StoredTensor stored = reader_.stored(index);
   const bool adapted = adapters_ && adapters_->find(index);
-  return stored.plain.dtype == arch().dtype && stored.permuted_heads == 0 && !adapted ? stored.plain : TensorView();
+  return stored.as_is(arch().dtype) && !adapted ? stored.plain : TensorView();
 }
 
 quant::EncodedView ExportSource::trained_codes(std::size_t index, const quant::Codec& codec) const {

@@ -1,7 +1,6 @@
 #include "model/block.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/profile.h"
 
@@ -10,8 +9,26 @@ namespace {
 
 std::size_t at(Linear l) { return static_cast<std::size_t>(l); }
 
-ops::AttentionShape attention_shape(const ArchSpec& a) {
-  return {a.num_heads, a.num_kv_heads, a.head_dim, 1.0f / std::sqrt(static_cast<float>(a.head_dim)), a.sliding_window};
+ops::AttentionShape attention_shape(const BlockCall& c) {
+  const ArchSpec& a = c.arch;
+  return {
+      a.num_heads,        a.num_kv_heads, a.head_dim, a.attention_scale, a.layer(c.layer).windowed ? a.sliding_window : 0,
+      a.attention_softcap};
+}
+
+/// The bias of a projection, or a null view.
+TensorView bias_of(const BlockCall& c, Linear l) {
+  switch (l) {
+    case Linear::Q: return c.weights[BlockVector::QBias];
+    case Linear::K: return c.weights[BlockVector::KBias];
+    case Linear::V: return c.weights[BlockVector::VBias];
+    default: return {};
+  }
+}
+
+/// Each head's values as a row of its own: [N, heads · d] as [N · heads, d].
+TensorView by_head(const TensorView& x, std::int64_t head_dim) {
+  return TensorView(x.data, x.dtype, {x.rows() * (x.cols() / head_dim), head_dim});
 }
 
 void tap(const BlockCall& c, LinearInput which, const TensorView& x) {
@@ -38,26 +55,31 @@ class ProductInput {
   quant::InputFormat rounding_;
 };
 
-/// y (= or, with `accumulate`, +=) x · Wᵀ, plus s · (x · Aᵀ) · Bᵀ where an adapter is applied unmerged. x T; y T or F32.
+/// y (= or, with `accumulate`, +=) x · Wᵀ + bias, plus s · (x · Aᵀ) · Bᵀ where an adapter is applied unmerged. x T; y T or
+/// F32.
 void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate = false) {
   const Adapters::Entry* lora = c.merged ? nullptr : c.lora[at(l)];
+  const TensorView bias = bias_of(c, l);
   ArenaScope scope(*c.ctx.workspace);
-  // The low-rank part is added in f32, before the one rounding to T.
-  const bool through_f32 = lora && y.dtype != DType::F32;
+  // Low-rank part and bias are added in f32, before the one rounding to T.
+  const bool through_f32 = (lora || bias) && y.dtype != DType::F32;
   const TensorView sum = through_f32 ? c.ctx.workspace->allocate(DType::F32, y.shape) : y;
   ops::linear(c.ctx, x, c.weights[l], sum, accumulate);
-  if (!lora) return;
-  const ProfileSection section("low-rank");
-  const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
-  ops::matmul(c.ctx, ProductInput(c, x).of(l), lora->operand_a, low, {.transpose_b = true, .alpha = c.lora_scale});
-  ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true});
+  if (lora) {
+    const ProfileSection section("low-rank");
+    const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
+    ops::matmul(c.ctx, ProductInput(c, x).of(l), lora->operand_a, low, {.transpose_b = true, .alpha = c.lora_scale});
+    ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true});
+  }
+  if (bias) ops::add_row(c.ctx, sum, bias);
   if (through_f32) ops::convert(c.ctx, sum, y);
 }
 
-/// Projections of the same x: one op where no adapter is applied unmerged.
+/// Projections of the same x: one op where there is no bias and no adapter is applied unmerged.
 void linears_forward(const BlockCall& c, std::span<const Linear> linears, const TensorView& x,
                      std::span<const TensorView> y) {
-  const bool plain = c.merged || std::ranges::all_of(linears, [&](Linear l) { return c.lora[at(l)] == nullptr; });
+  const bool plain =
+      std::ranges::all_of(linears, [&](Linear l) { return (c.merged || c.lora[at(l)] == nullptr) && !bias_of(c, l); });
   std::array<ops::LinearPart, 3> parts;
   for (std::size_t i = 0; i < linears.size(); ++i) {
     parts[i] = {c.weights[linears[i]], y[i]};
@@ -66,11 +88,12 @@ void linears_forward(const BlockCall& c, std::span<const Linear> linears, const 
   if (plain) ops::linear(c.ctx, x, std::span(parts).first(linears.size()));
 }
 
-/// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx, all with x as
-/// the product saw it; dx is that of x before its rounding, too (straight-through). x, dy T; dx T or F32. With merged
-/// weights the straight-through estimator takes the gradient of W as that of the merged matrix, so dx has no part of A's.
+/// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx, dbias += Σ dy,
+/// all with x as the product saw it; dx is that of x before its rounding, too (straight-through). x, dy T; dx T or F32. With
+/// merged weights the straight-through estimator takes the gradient of W as that of the merged matrix, so dx has no part of
+/// A's.
 void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const TensorView& dy, const TensorView& dx,
-                     bool accumulate, const TensorView& dw) {
+                     bool accumulate, const TensorView& dw, const TensorView& dbias = {}) {
   const ExecContext& ctx = c.ctx;
   const Adapters::Entry* lora = c.lora[at(l)];
   const TensorView x = lora || dw ? input.of(l) : TensorView{};
@@ -80,6 +103,7 @@ void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const Te
   const TensorView sum = through_f32 ? ctx.workspace->allocate(DType::F32, dx.shape) : dx;
   ops::matmul(ctx, dy, c.weights[l].dense, sum, {.accumulate = accumulate});
   if (dw) ops::matmul(ctx, dy, x, dw, {.transpose_a = true, .accumulate = true});
+  if (dbias) ops::add_column_sums(ctx, dy, dbias);
   if (!lora) return;
   const ProfileSection section("low-rank");
   const TensorView dyb = low_rank_dx ? ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()}) : TensorView{};
@@ -95,6 +119,12 @@ BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType 
   BlockActivations a;
   a.rstd1 = arena.allocate(DType::F32, {n});
   a.n1 = arena.allocate(compute, {n, arch.hidden_size});
+  if (arch.architecture->qk_norm) {
+    a.q_raw = arena.allocate(DType::F32, {n, arch.q_size()});
+    a.k_raw = arena.allocate(DType::F32, {n, arch.kv_size()});
+    a.rstd_q = arena.allocate(DType::F32, {n * arch.num_heads});
+    a.rstd_k = arena.allocate(DType::F32, {n * arch.num_kv_heads});
+  }
   a.q = arena.allocate(compute, {n, arch.q_size()});
   a.k = a.keys = arena.allocate(compute, {n, arch.kv_size()});
   a.v = a.values = arena.allocate(compute, {n, arch.kv_size()});
@@ -106,37 +136,118 @@ BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType 
   a.gate = arena.allocate(compute, {n, arch.intermediate_size});
   a.up = arena.allocate(compute, {n, arch.intermediate_size});
   a.act = arena.allocate(compute, {n, arch.intermediate_size});
+  if (arch.architecture->post_norms) {
+    for (TensorView* view : {&a.o, &a.down}) *view = arena.allocate(DType::F32, {n, arch.hidden_size});
+    for (TensorView* view : {&a.rstd_o, &a.rstd_down}) *view = arena.allocate(DType::F32, {n});
+  }
   return a;
 }
 
-void block_recompute(const BlockCall& c, BlockActivations& a) {
+namespace {
+
+void rope_forward(const BlockCall& c, const TensorView& x, bool inverse) {
+  if (c.rope) ops::rope(c.ctx, x, c.arch.head_dim, c.batch.positions, c.rope->cos, c.rope->sin, inverse);
+}
+
+/// q, k and v of n1: projected, normed head by head where the architecture does so, and turned by their positions.
+void project(const BlockCall& c, BlockActivations& a) {
   const ExecContext& ctx = c.ctx;
-  ops::rmsnorm(ctx, a.x_in, c.weights.attention_norm, c.arch.rms_norm_eps, a.n1, a.rstd1);
+  const bool normed = c.arch.architecture->qk_norm;
+  linears_forward(c, std::array{Linear::Q, Linear::K, Linear::V}, a.n1,
+                  std::array{normed ? a.q_raw : a.q, normed ? a.k_raw : a.k, a.v});
+  if (normed) {
+    const std::int64_t d = c.arch.head_dim;
+    const float eps = c.arch.rms_norm_eps;
+    ops::rmsnorm(ctx, by_head(a.q_raw, d), c.weights[BlockVector::QNorm], eps, by_head(a.q, d), a.rstd_q);
+    ops::rmsnorm(ctx, by_head(a.k_raw, d), c.weights[BlockVector::KNorm], eps, by_head(a.k, d), a.rstd_k);
+  }
+  rope_forward(c, a.q, false);
+  rope_forward(c, a.k, false);
+}
+
+/// x_out F32 = x + linear(input), through a norm where `post` is one: then its own input goes to `raw`.
+void add_to_residual(const BlockCall& c, Linear l, const TensorView& input, BlockVector post, const TensorView& raw,
+                     const TensorView& rstd, const TensorView& x, const TensorView& x_out) {
+  if (x_out.data != x.data) ops::convert(c.ctx, x, x_out);
+  if (!raw) return linear_forward(c, l, input, x_out, /*accumulate=*/true);
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView normed = c.ctx.workspace->allocate(DType::F32, raw.shape);
+  linear_forward(c, l, input, raw);
+  ops::rmsnorm(c.ctx, raw, c.weights[post], c.arch.rms_norm_eps, normed, rstd);
+  ops::add(c.ctx, x_out, normed, x_out);
+}
+
+/// Up to the MLP's activation.
+void forward_to_act(const BlockCall& c, BlockActivations& a) {
+  const ExecContext& ctx = c.ctx;
+  const float eps = c.arch.rms_norm_eps;
+  ops::rmsnorm(ctx, a.x_in, c.weights[BlockVector::AttentionNorm], eps, a.n1, a.rstd1);
   tap(c, LinearInput::Attention, a.n1);
-  linears_forward(c, std::array{Linear::Q, Linear::K, Linear::V}, a.n1, std::array{a.q, a.k, a.v});
-  ops::rope(ctx, a.q, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
-  ops::rope(ctx, a.k, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, false);
-  ops::attention(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c.arch), a.attended, &a.lse);
+  project(c, a);
+  ops::attention(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c), a.attended, &a.lse);
   tap(c, LinearInput::Output, a.attended);
-  if (a.x_mid.data != a.x_in.data) ops::convert(ctx, a.x_in, a.x_mid);
-  linear_forward(c, Linear::O, a.attended, a.x_mid, /*accumulate=*/true);
-  ops::rmsnorm(ctx, a.x_mid, c.weights.mlp_norm, c.arch.rms_norm_eps, a.n2, a.rstd2);
+  add_to_residual(c, Linear::O, a.attended, BlockVector::PostAttentionNorm, a.o, a.rstd_o, a.x_in, a.x_mid);
+  ops::rmsnorm(ctx, a.x_mid, c.weights[BlockVector::MlpNorm], eps, a.n2, a.rstd2);
   tap(c, LinearInput::Mlp, a.n2);
   linears_forward(c, std::array{Linear::Gate, Linear::Up}, a.n2, std::array{a.gate, a.up});
-  ops::swiglu(ctx, a.gate, a.up, a.act);
+  ops::glu(ctx, c.arch.architecture->gate, a.gate, a.up, a.act);
+  tap(c, LinearInput::Down, a.act);
+}
+
+}  // namespace
+
+void block_recompute(const BlockCall& c, BlockActivations& a) {
+  forward_to_act(c, a);
+  if (!a.down) return;
+  ArenaScope scope(*c.ctx.workspace);
+  add_to_residual(c, Linear::Down, a.act, BlockVector::PostMlpNorm, a.down, a.rstd_down, a.x_mid,
+                  c.ctx.workspace->allocate(DType::F32, a.x_mid.shape));
 }
 
 void block_forward(const BlockCall& c, BlockActivations& a, const TensorView& x_out) {
-  block_recompute(c, a);
-  tap(c, LinearInput::Down, a.act);
-  if (x_out.data != a.x_mid.data) ops::convert(c.ctx, a.x_mid, x_out);
-  linear_forward(c, Linear::Down, a.act, x_out, /*accumulate=*/true);
+  forward_to_act(c, a);
+  add_to_residual(c, Linear::Down, a.act, BlockVector::PostMlpNorm, a.down, a.rstd_down, a.x_mid, x_out);
 }
+
+namespace {
+
+const TensorView* wanted_or_null(const TensorView& view) { return view ? &view : nullptr; }
+
+/// dy (T) = the gradient of what add_to_residual's linear gave, from that of the residual stream, dx F32.
+void residual_backward(const BlockCall& c, const TensorView& dx, BlockVector post, const TensorView& raw,
+                       const TensorView& rstd, const BlockBaseGradients& wanted, const TensorView& dy) {
+  if (!raw) return ops::convert(c.ctx, dx, dy);
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView draw = c.ctx.workspace->allocate(DType::F32, raw.shape);
+  ops::zero(c.ctx, draw);
+  ops::rmsnorm_backward(c.ctx, dx, raw, c.weights[post], rstd, draw,
+                        wanted_or_null(wanted.vectors[static_cast<std::size_t>(post)]));
+  ops::convert(c.ctx, draw, dy);
+}
+
+/// dq (T), in place: turned back, and through the norm of each head.
+void unturn(const BlockCall& c, const TensorView& dq, BlockVector norm, const TensorView& raw, const TensorView& rstd,
+            const BlockBaseGradients& wanted) {
+  rope_forward(c, dq, true);
+  if (!raw) return;
+  const std::int64_t d = c.arch.head_dim;
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView wide = c.ctx.workspace->allocate(DType::F32, dq.shape);
+  const TensorView draw = c.ctx.workspace->allocate(DType::F32, dq.shape);
+  ops::convert(c.ctx, dq, wide);
+  ops::zero(c.ctx, draw);
+  ops::rmsnorm_backward(c.ctx, by_head(wide, d), by_head(raw, d), c.weights[norm], rstd, by_head(draw, d),
+                        wanted_or_null(wanted.vectors[static_cast<std::size_t>(norm)]));
+  ops::convert(c.ctx, draw, dq);
+}
+
+}  // namespace
 
 void block_backward(const BlockCall& c, const BlockActivations& a, const TensorView& dx, const BlockBaseGradients& wanted) {
   const ExecContext& ctx = c.ctx;
   const auto dw = [&](Linear l) -> const TensorView& { return wanted.linear[at(l)]; };
-  const auto norm_gradient = [](const TensorView& view) { return view ? &view : nullptr; };
+  const auto dbias = [&](BlockVector v) -> const TensorView& { return wanted.vectors[static_cast<std::size_t>(v)]; };
+  const auto dvector = [&](BlockVector v) { return wanted_or_null(wanted.vectors[static_cast<std::size_t>(v)]); };
   ArenaScope scope(*ctx.workspace);
   Arena& arena = *ctx.workspace;
   const TensorView dy =
@@ -147,26 +258,27 @@ void block_backward(const BlockCall& c, const BlockActivations& a, const TensorV
   const TensorView dattended = arena.allocate(ctx.compute, a.q.shape), dq = arena.allocate(ctx.compute, a.q.shape);
   const TensorView dk = arena.allocate(ctx.compute, a.k.shape), dv = arena.allocate(ctx.compute, a.v.shape);
 
-  // MLP: x_out = x_mid + down(swiglu(gate(n2), up(n2)))
-  ops::convert(ctx, dx, dy);
   ProductInput act(c, a.act), n2(c, a.n2), attended(c, a.attended), n1(c, a.n1);
+  // MLP: x_out = x_mid + norm(down(glu(gate(n2), up(n2))))
+  residual_backward(c, dx, BlockVector::PostMlpNorm, a.down, a.rstd_down, wanted, dy);
   linear_backward(c, Linear::Down, act, dy, dact, false, dw(Linear::Down));
-  ops::swiglu_backward(ctx, a.gate, a.up, dact, dgate, dup);
+  ops::glu_backward(ctx, c.arch.architecture->gate, a.gate, a.up, dact, dgate, dup);
   linear_backward(c, Linear::Up, n2, dup, dn, false, dw(Linear::Up));
   linear_backward(c, Linear::Gate, n2, dgate, dn, true, dw(Linear::Gate));
-  ops::rmsnorm_backward(ctx, dn, a.x_mid, c.weights.mlp_norm, a.rstd2, dx, norm_gradient(wanted.mlp_norm));
+  ops::rmsnorm_backward(ctx, dn, a.x_mid, c.weights[BlockVector::MlpNorm], a.rstd2, dx, dvector(BlockVector::MlpNorm));
 
-  // Attention: x_mid = x_in + o(attention(rope(q(n1)), rope(k(n1)), v(n1)))
-  ops::convert(ctx, dx, dy);
+  // Attention: x_mid = x_in + norm(o(attention(rope(norm(q(n1))), rope(norm(k(n1))), v(n1))))
+  residual_backward(c, dx, BlockVector::PostAttentionNorm, a.o, a.rstd_o, wanted, dy);
   linear_backward(c, Linear::O, attended, dy, dattended, false, dw(Linear::O));
-  ops::attention_backward(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c.arch), a.attended, a.lse, dattended,
-                          dq, dk, dv);
-  ops::rope(ctx, dq, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, true);
-  ops::rope(ctx, dk, c.arch.head_dim, c.batch.positions, c.rope.cos, c.rope.sin, true);
-  linear_backward(c, Linear::V, n1, dv, dn, false, dw(Linear::V));
-  linear_backward(c, Linear::K, n1, dk, dn, true, dw(Linear::K));
-  linear_backward(c, Linear::Q, n1, dq, dn, true, dw(Linear::Q));
-  ops::rmsnorm_backward(ctx, dn, a.x_in, c.weights.attention_norm, a.rstd1, dx, norm_gradient(wanted.attention_norm));
+  ops::attention_backward(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c), a.attended, a.lse, dattended, dq,
+                          dk, dv);
+  unturn(c, dq, BlockVector::QNorm, a.q_raw, a.rstd_q, wanted);
+  unturn(c, dk, BlockVector::KNorm, a.k_raw, a.rstd_k, wanted);
+  linear_backward(c, Linear::V, n1, dv, dn, false, dw(Linear::V), dbias(BlockVector::VBias));
+  linear_backward(c, Linear::K, n1, dk, dn, true, dw(Linear::K), dbias(BlockVector::KBias));
+  linear_backward(c, Linear::Q, n1, dq, dn, true, dw(Linear::Q), dbias(BlockVector::QBias));
+  ops::rmsnorm_backward(ctx, dn, a.x_in, c.weights[BlockVector::AttentionNorm], a.rstd1, dx,
+                        dvector(BlockVector::AttentionNorm));
 }
 
 }  // namespace temper::model

@@ -12,7 +12,7 @@ struct BlockCall {
   const ExecContext& ctx;
   const ArchSpec& arch;
   const BatchView& batch;
-  const RopeTable& rope;
+  const RopeTable* rope;  ///< Null for a layer that turns nothing.
   const BlockWeights& weights;
   std::array<const Adapters::Entry*, kLinears.size()> lora;  ///< Null where a projection has no adapter.
   float lora_scale;
@@ -23,14 +23,18 @@ struct BlockCall {
 
 /// Named buffers of a block's forward pass, kept for its backward pass.
 struct BlockActivations {
-  TensorView x_in;           ///< F32 [N, H] residual stream entering the block.
-  TensorView rstd1, n1;      ///< F32 [N]; T [N, H] normed input of attention.
-  TensorView q, k, v;        ///< T [N, q_size], [N, kv_size], [N, kv_size]; q and k turned by their positions.
-  TensorView keys, values;   ///< What attention reads: k and v, or a cache that ends with them.
-  TensorView attended, lse;  ///< T [N, q_size]; F32 [N, heads].
-  TensorView x_mid;          ///< F32 [N, H] residual stream after attention.
-  TensorView rstd2, n2;      ///< F32 [N]; T [N, H] normed input of the MLP.
-  TensorView gate, up, act;  ///< T [N, intermediate_size].
+  TensorView x_in;             ///< F32 [N, H] residual stream entering the block.
+  TensorView rstd1, n1;        ///< F32 [N]; T [N, H] normed input of attention.
+  TensorView q_raw, k_raw;     ///< F32, with norms of q and k: what these norms see.
+  TensorView rstd_q, rstd_k;   ///< F32 [N · heads], [N · kv_heads].
+  TensorView q, k, v;          ///< T [N, q_size], [N, kv_size], [N, kv_size]; q and k turned by their positions.
+  TensorView keys, values;     ///< What attention reads: k and v, or a cache that ends with them.
+  TensorView attended, lse;    ///< T [N, q_size]; F32 [N, heads].
+  TensorView o, rstd_o;        ///< F32 [N, H], [N], with a norm after attention: what it sees.
+  TensorView x_mid;            ///< F32 [N, H] residual stream after attention.
+  TensorView rstd2, n2;        ///< F32 [N]; T [N, H] normed input of the MLP.
+  TensorView gate, up, act;    ///< T [N, intermediate_size].
+  TensorView down, rstd_down;  ///< F32 [N, H], [N], with a norm after the MLP: what it sees.
 };
 
 /// Buffers for N tokens from `arena`; x_in stays null.
@@ -39,12 +43,12 @@ BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType 
 /// x_out F32 [N, H] = block(a.x_in); fills every buffer of `a`. x_out may be a.x_in's memory if a.x_mid is too.
 void block_forward(const BlockCall& call, BlockActivations& a, const TensorView& x_out);
 
-/// Fills the buffers of `a` again from a.x_in, as block_forward did.
+/// Fills the buffers of `a` again from a.x_in, as block_forward did; all that the backward pass reads.
 void block_recompute(const BlockCall& call, BlockActivations& a);
 
 /// dx F32 [N, H]: gradient of x_out in, of a.x_in out. Adapters' gradients are +=, and those of base weights where `wanted`.
 struct BlockBaseGradients {
-  TensorView attention_norm, mlp_norm;
+  std::array<TensorView, kBlockVectors> vectors;
   std::array<TensorView, kLinears.size()> linear;
 };
 void block_backward(const BlockCall& call, const BlockActivations& a, const TensorView& dx,

@@ -7,8 +7,10 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "base/log.h"
 #include "base/parallel.h"
 #include "files/json.h"
 #include "files/safetensors.h"
@@ -68,7 +70,7 @@ struct CheckpointReader::State {
   std::vector<std::vector<std::byte>> put_together;  // encoded rows of a quantized folder
 
  private:
-  StoredTensor plain_tensor(const TensorInfo& info);
+  StoredTensor plain_tensor(const TensorInfo& info, const std::string& name);
   void open_quantized(const files::Json& config, const std::string& origin, std::set<std::string_view>& known);
 };
 
@@ -95,15 +97,20 @@ void check_shape(const std::string& origin, std::string_view name, const Shape& 
 }
 
 StoredTensor gguf_tensor(const files::GgufFile& gguf, const TensorInfo& info) {
-  const files::GgufTensor& tensor = gguf.at(info.gguf_name);
-  check_shape(gguf.origin(), info.gguf_name, info.shape, tensor.shape);
+  const files::GgufTensor& tensor = gguf.at(info.stored_gguf_name());
+  check_shape(gguf.origin(), info.stored_gguf_name(), info.stored_shape(), tensor.shape);
+  const std::size_t row_bytes = tensor.data.size() / static_cast<std::size_t>(info.stored_shape()[0]);
+  const std::span<const std::byte> data =
+      info.fused ? tensor.data.subspan(static_cast<std::size_t>(info.fused->first_row) * row_bytes,
+                                       static_cast<std::size_t>(info.shape[0]) * row_bytes)
+                 : tensor.data;
   const files::GgmlTypeInfo& type = *files::find_ggml_type(static_cast<std::uint32_t>(tensor.type));
   StoredTensor out;
   out.permuted_heads = info.permuted_heads;
   out.format = type.name;
   out.file_bytes = tensor.data.size();
   if (const auto dtype = files::plain_dtype(tensor.type); dtype && is_weight_dtype(*dtype)) {
-    out.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), *dtype, info.shape);
+    out.plain = TensorView(const_cast<std::byte*>(data.data()), *dtype, info.shape);
     return out;
   }
   const quant::Codec* codec = quant::gguf_codec(lower(type.name));
@@ -113,25 +120,50 @@ StoredTensor gguf_tensor(const files::GgufFile& gguf, const TensorInfo& info) {
         "TQ1_0, "
         "TQ2_0, MXFP4 and NVFP4)",
         gguf.origin(), info.gguf_name, type.name);
-  out.encoded = {codec, info.shape[0], info.shape[1], tensor.data};
+  out.encoded = {codec, info.shape[0], info.shape[1], data};
   return out;
 }
 
 }  // namespace
 
-StoredTensor CheckpointReader::State::plain_tensor(const TensorInfo& info) {
-  const files::SafetensorsTensor& tensor = safetensors->at(info.hf_name);
-  check_shape(safetensors->origin(), info.hf_name, info.shape, tensor.shape);
+/// Where a checkpoint that sees or hears, too, keeps its language model: under which names.
+class LanguagePart {
+ public:
+  explicit LanguagePart(const files::ShardedSafetensors& folder) {
+    if (folder.find("model.language_model.embed_tokens.weight"))
+      model_ = "model.language_model.", rest_ = "";
+    else if (folder.find("language_model.model.embed_tokens.weight"))
+      model_ = "language_model.model.", rest_ = "language_model.";
+  }
+  /// What the checkpoint calls a tensor of the table.
+  std::string name(std::string_view plain) const {
+    constexpr std::string_view kModel = "model.";
+    return plain.starts_with(kModel) ? model_ + std::string(plain.substr(kModel.size())) : rest_ + std::string(plain);
+  }
+  /// True for tensors of other parts.
+  bool outside(std::string_view name) const { return model_ != "model." && !name.starts_with(model_); }
+
+ private:
+  std::string model_ = "model.", rest_;
+};
+
+/// A 16-bit tensor, or its part of a fused one, that the folder holds as `name`.
+StoredTensor CheckpointReader::State::plain_tensor(const TensorInfo& info, const std::string& name) {
+  const files::SafetensorsTensor& tensor = safetensors->at(name);
+  check_shape(safetensors->origin(), name, info.stored_shape(), tensor.shape);
   if (!is_weight_dtype(tensor.dtype))
-    throw BadFile("{}: tensor {}: expected F32, BF16 or F16, found {}", safetensors->origin(), info.hf_name,
+    throw BadFile("{}: tensor {}: expected F32, BF16 or F16, found {}", safetensors->origin(), name,
                   dtype_name(tensor.dtype));
   StoredTensor stored;
   stored.format = dtype_name(tensor.dtype);
   stored.file_bytes = tensor.data.size();
-  stored.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), tensor.dtype, info.shape);
+  stored.offset = info.hf_offset;
+  stored.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), tensor.dtype, info.stored_shape());
+  if (info.fused) stored.plain = stored.plain.slice_rows(info.fused->first_row, info.fused->first_row + info.shape[0]);
+  stored.plain.shape = info.shape;
   if (reinterpret_cast<std::uintptr_t>(tensor.data.data()) % dtype_size(tensor.dtype) != 0) {
-    stored.plain = owned.emplace_back(tensor.dtype, info.shape);
-    std::memcpy(stored.plain.data, tensor.data.data(), tensor.data.size());
+    const TensorView unaligned = std::exchange(stored.plain, owned.emplace_back(tensor.dtype, info.shape));
+    std::memcpy(stored.plain.data, unaligned.data, stored.plain.bytes());
   }
   return stored;
 }
@@ -140,6 +172,9 @@ StoredTensor CheckpointReader::State::plain_tensor(const TensorInfo& info) {
 void CheckpointReader::State::open_quantized(const files::Json& config, const std::string& origin,
                                              std::set<std::string_view>& known) {
   const wires::Wire& wire = wires::wire_of(config, origin);
+  if (arch.architecture->fused)
+    throw Unsupported("{}: quantized folders of {} are not read: their matrices are stored together", origin,
+                      arch.architecture->model_type);
   put_together.resize(table->size());
   std::vector<wires::Matrix> matrices(table->size());
   for (std::size_t i = 0; i < table->size(); ++i) {
@@ -156,8 +191,8 @@ void CheckpointReader::State::open_quantized(const files::Json& config, const st
       wire.describe(m, config, safetensors->metadata(), find);
     }
     if (!m.codec) {
-      known.insert(safetensors->at(info.hf_name).name);
-      tensors.push_back(plain_tensor(info));
+      known.insert(safetensors->at(info.stored_hf_name()).name);
+      tensors.push_back(plain_tensor(info, info.stored_hf_name()));
       continue;
     }
     put_together[i] = wire.unpack(m, find);
@@ -178,22 +213,37 @@ void CheckpointReader::State::open_folder() {
   arch = arch_from_hf_config(config, config_path.string());
   table.emplace(arch);
   safetensors.emplace(path);
+  const LanguagePart prefix(*safetensors);
   std::set<std::string_view> known;
   if (const files::Json* quantized = files::optional_object(config, "quantization_config", config_path.string())) {
     open_quantized(*quantized, config_path.string(), known);
   } else {
     for (const TensorInfo& info : table->all()) {
-      tensors.push_back(plain_tensor(info));
-      known.insert(safetensors->at(info.hf_name).name);
+      const std::string name = prefix.name(info.stored_hf_name());
+      tensors.push_back(plain_tensor(info, name));
+      known.insert(safetensors->at(name).name);
     }
   }
+  std::size_t left_out = 0;
   for (const files::SafetensorsTensor& tensor : safetensors->tensors()) {
     // Old checkpoints carry rotary tables, and some carry a tied head a second time.
-    const bool leftover = tensor.name.ends_with("rotary_emb.inv_freq") || (arch.tied && tensor.name == "lm_head.weight");
-    if (!known.contains(tensor.name) && !leftover)
+    const bool leftover =
+        tensor.name.ends_with("rotary_emb.inv_freq") || (arch.tied && tensor.name == prefix.name("lm_head.weight"));
+    if (known.contains(tensor.name) || leftover) continue;
+    if (!prefix.outside(tensor.name))
       throw BadFile("{}: tensor {} is not part of the architecture that config.json describes", safetensors->origin(),
                     tensor.name);
+    ++left_out;
   }
+  if (left_out > 0)
+    log_info("{}: {} tensors of other parts than language (vision, audio) are left out", path.string(), left_out);
+}
+
+/// Where the factors of a GGUF's rotary tensor go; null for any other tensor.
+std::vector<float>* rope_tensor(RopeSpec& rope, std::string_view name) {
+  if (name == "rope_freqs.weight") return &rope.factors;
+  if (name == "rope_factors_short.weight") return &rope.short_factors;
+  return name == "rope_factors_long.weight" ? &rope.long_factors : nullptr;
 }
 
 /// Reads the metadata and finds every tensor of its table in the file.
@@ -204,18 +254,24 @@ void CheckpointReader::State::open_gguf() {
   std::set<std::string_view> known;
   for (const TensorInfo& info : table->all()) {
     tensors.push_back(gguf_tensor(*gguf, info));
-    known.insert(info.gguf_name);
+    known.insert(info.stored_gguf_name());
   }
   for (const files::GgufTensor& tensor : gguf->tensors()) {
-    if (tensor.name == "rope_freqs.weight") {
-      if (tensor.type != files::GgmlType::F32 || tensor.shape != Shape{arch.head_dim / 2})
-        throw BadFile("{}: rope_freqs.weight: expected F32 [{}]", gguf->origin(), arch.head_dim / 2);
-      arch.rope.factors.resize(tensor.data.size() / sizeof(float));
-      std::memcpy(arch.rope.factors.data(), tensor.data.data(), tensor.data.size());
+    if (std::vector<float>* factors = rope_tensor(arch.rope, tensor.name)) {
+      if (tensor.type != files::GgmlType::F32 || tensor.shape != Shape{arch.rotated / 2})
+        throw BadFile("{}: {}: expected F32 [{}]", gguf->origin(), tensor.name, arch.rotated / 2);
+      factors->resize(tensor.data.size() / sizeof(float));
+      std::memcpy(factors->data(), tensor.data.data(), tensor.data.size());
     } else if (!known.contains(tensor.name)) {
-      throw BadFile("{}: tensor {} is not part of the llama architecture as temper knows it", gguf->origin(), tensor.name);
+      throw BadFile("{}: tensor {} is not part of the {} architecture as temper knows it", gguf->origin(), tensor.name,
+                    arch.architecture->gguf);
     }
   }
+  if (arch.rope.short_factors.empty()) return;
+  arch.rope.kind = RopeKind::LongRope;
+  arch.rope.factor = static_cast<double>(arch.max_positions) / static_cast<double>(arch.rope.original_max_positions);
+  arch.rope.attention_factor = longrope_attention_factor(arch.rope.factor, arch.rope.original_max_positions);
+  complete_arch(arch, gguf->origin());
 }
 
 CheckpointReader CheckpointReader::open(const fs::path& path) {
@@ -262,7 +318,7 @@ void CheckpointReader::read(std::size_t index, const TensorView& out) const {
     for (std::int64_t r = begin; r < end; ++r) {
       const std::int64_t from = gguf_row(r, rows, stored.permuted_heads);
       std::byte* to = static_cast<std::byte*>(out.data) + static_cast<std::size_t>(r) * out_row_bytes;
-      if (stored.plain && stored.plain.dtype == out.dtype) {
+      if (stored.plain && stored.plain.dtype == out.dtype && stored.offset == 0.0f) {
         std::memcpy(to, static_cast<const std::byte*>(stored.plain.data) + static_cast<std::size_t>(from) * out_row_bytes,
                     out_row_bytes);
         continue;
@@ -273,6 +329,7 @@ void CheckpointReader::read(std::size_t index, const TensorView& out) const {
         stored.encoded.codec->decode_rows(stored.encoded.row_range(from, from + 1),
                                           TensorView(row.data(), DType::F32, {1, cols}));
       }
+      for (float& x : row) x += stored.offset;
       write_row(row, to, out.dtype);
     }
   });

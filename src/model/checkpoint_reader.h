@@ -21,10 +21,13 @@ struct StoredTensor {
   TensorView plain;                 ///< F32, BF16 or F16 elements, or null.
   quant::EncodedView encoded;       ///< Blocks of a number format, if `plain` is null.
   std::int64_t permuted_heads = 0;  ///< As in TensorInfo, but 0 where this file's rows are in HF order.
+  float offset = 0.0f;              ///< Added to what is stored, of vectors.
   std::string format;               ///< "BF16", "q4_1", …
   /// What activations are rounded to before they are multiplied with it, if its checkpoint says so; in f32 arithmetic.
   const quant::Codec* input = nullptr;
   std::size_t file_bytes = 0;  ///< In the file: a quantized Hugging Face folder spreads it over several tensors.
+  /// True if `plain` is the tensor itself, in that dtype.
+  bool as_is(DType dtype) const { return plain && plain.dtype == dtype && permuted_heads == 0 && offset == 0.0f; }
 };
 
 class CheckpointReader {

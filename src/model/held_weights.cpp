@@ -28,7 +28,7 @@ HeldWeights::HeldWeights(const CheckpointReader& reader, DType compute) : table_
 
 ops::Weight HeldWeights::hold(const CheckpointReader& reader, std::size_t index, DType wanted) {
   const StoredTensor stored = reader.stored(index);
-  if (stored.plain && stored.plain.dtype == wanted && stored.permuted_heads == 0) return stored.plain;
+  if (stored.as_is(wanted)) return stored.plain;
   if (stored.plain) {
     const bool looked_up_only = index == table_.embedding() && index != table_.head();
     if (looked_up_only) return stored.plain;
@@ -55,8 +55,7 @@ ops::Weight HeldWeights::dense(const ExecContext& ctx, ops::Weight weight, Tenso
 
 BlockWeights HeldWeights::acquire(const ExecContext& ctx, int layer, WeightForm form) {
   BlockWeights weights;
-  weights.attention_norm = weights_[table_.attention_norm(layer)].dense;
-  weights.mlp_norm = weights_[table_.mlp_norm(layer)].dense;
+  fill_vectors(weights.vectors, table_, layer, [&](std::size_t index) { return weights_[index].dense; });
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const ops::Weight& held = weights_[table_.linear(layer, kLinears[l])];
     weights.linear[l] = needs_dense(ctx, held, form) ? dense(ctx, held, scratch_[l]) : held;

@@ -9,11 +9,6 @@
 namespace temper::model {
 namespace {
 
-// Order of a block's tensors in the table: norm, projections q k v o, norm, projections gate up down.
-constexpr std::size_t kPerBlock = 9;
-constexpr std::array<std::size_t, 7> kLinearOffset = {1, 2, 3, 4, 6, 7, 8};
-constexpr std::size_t kAttentionNormOffset = 0, kMlpNormOffset = 5;
-
 struct LinearNames {
   std::string_view module, hf, gguf;
 };
@@ -24,6 +19,20 @@ constexpr std::array<LinearNames, 7> kLinearNames = {{{"q_proj", "self_attn.q_pr
                                                       {"gate_proj", "mlp.gate_proj", "ffn_gate"},
                                                       {"up_proj", "mlp.up_proj", "ffn_up"},
                                                       {"down_proj", "mlp.down_proj", "ffn_down"}}};
+
+struct VectorNames {
+  std::string_view hf, gguf;
+};
+constexpr std::array<VectorNames, kBlockVectors> kVectorNames = {
+    {{"input_layernorm.weight", "attn_norm.weight"},
+     {"post_attention_layernorm.weight", "ffn_norm.weight"},
+     {"post_attention_layernorm.weight", "post_attention_norm.weight"},
+     {"post_feedforward_layernorm.weight", "post_ffw_norm.weight"},
+     {"self_attn.q_norm.weight", "attn_q_norm.weight"},
+     {"self_attn.k_norm.weight", "attn_k_norm.weight"},
+     {"self_attn.q_proj.bias", "attn_q.bias"},
+     {"self_attn.k_proj.bias", "attn_k.bias"},
+     {"self_attn.v_proj.bias", "attn_v.bias"}}};
 
 constexpr std::array<quant::Projection, 7> kProjections = {
     quant::Projection::Q,    quant::Projection::K,  quant::Projection::V,   quant::Projection::O,
@@ -43,7 +52,41 @@ Shape linear_shape(const ArchSpec& a, Linear linear) {
 }
 
 std::int64_t permuted_heads(const ArchSpec& a, Linear linear) {
+  if (!a.architecture->interleaved_heads) return 0;
   return linear == Linear::Q ? a.num_heads : linear == Linear::K ? a.num_kv_heads : 0;
+}
+
+std::int64_t vector_size(const ArchSpec& a, BlockVector which) {
+  switch (which) {
+    case BlockVector::QNorm:
+    case BlockVector::KNorm: return a.head_dim;
+    case BlockVector::QBias: return a.q_size();
+    case BlockVector::KBias:
+    case BlockVector::VBias: return a.kv_size();
+    default: return a.hidden_size;
+  }
+}
+
+bool is_bias(BlockVector which) { return which >= BlockVector::QBias; }
+
+/// Where q, k, v or gate, up lie in the matrix that holds them together.
+std::optional<FusedPart> fused_part(const ArchSpec& a, Linear linear, const std::string& hf, const std::string& gguf) {
+  if (!a.architecture->fused) return {};
+  const std::int64_t q = a.q_size(), kv = a.kv_size(), mlp = a.intermediate_size;
+  const auto attention = [&](std::int64_t first) {
+    return FusedPart{hf + "self_attn.qkv_proj.weight", gguf + "attn_qkv.weight", q + 2 * kv, first};
+  };
+  const auto gated = [&](std::int64_t first) {
+    return FusedPart{hf + "mlp.gate_up_proj.weight", gguf + "ffn_up.weight", 2 * mlp, first};
+  };
+  switch (linear) {
+    case Linear::Q: return attention(0);
+    case Linear::K: return attention(q);
+    case Linear::V: return attention(q + kv);
+    case Linear::Gate: return gated(0);
+    case Linear::Up: return gated(mlp);
+    default: return {};
+  }
 }
 
 }  // namespace
@@ -51,29 +94,16 @@ std::int64_t permuted_heads(const ArchSpec& a, Linear linear) {
 std::string_view module_name(Linear linear) { return kLinearNames[static_cast<std::size_t>(linear)].module; }
 
 TensorTable::TensorTable(const ArchSpec& a) : layers_(static_cast<int>(a.num_layers)) {
-  const auto matrix = [&](std::string hf, std::string gguf, Shape shape, quant::Role role, int layer, std::int64_t heads) {
-    infos_.push_back({std::move(hf), std::move(gguf), std::move(shape), role, layer, heads});
-  };
-  const auto norm = [&](std::string hf, std::string gguf, int layer) {
-    infos_.push_back({std::move(hf), std::move(gguf), Shape{a.hidden_size}, quant::Role::Norm, layer, 0});
-  };
-  matrix("model.embed_tokens.weight", "token_embd.weight", {a.vocab_size, a.hidden_size}, quant::Role::Embedding, -1, 0);
-  for (int layer = 0; layer < layers_; ++layer) {
-    const std::string hf = fmt::format("model.layers.{}.", layer), gguf = fmt::format("blk.{}.", layer);
-    const auto linear = [&](Linear l) {
-      const LinearNames& names = kLinearNames[static_cast<std::size_t>(l)];
-      matrix(fmt::format("{}{}.weight", hf, names.hf), fmt::format("{}{}.weight", gguf, names.gguf), linear_shape(a, l),
-             quant::Role::Linear, layer, permuted_heads(a, l));
-    };
-    norm(hf + "input_layernorm.weight", gguf + "attn_norm.weight", layer);
-    for (const Linear l : {Linear::Q, Linear::K, Linear::V, Linear::O}) linear(l);
-    norm(hf + "post_attention_layernorm.weight", gguf + "ffn_norm.weight", layer);
-    for (const Linear l : {Linear::Gate, Linear::Up, Linear::Down}) linear(l);
-  }
+  const float norm_offset = a.architecture->offset_norms ? 1.0f : 0.0f;
+  const Shape vocabulary{a.vocab_size, a.hidden_size};
+  infos_.push_back({"model.embed_tokens.weight", "token_embd.weight", vocabulary, quant::Role::Embedding});
+  blocks_.resize(static_cast<std::size_t>(layers_));
+  for (int layer = 0; layer < layers_; ++layer) add_block(a, layer);
   final_norm_ = infos_.size();
-  norm("model.norm.weight", "output_norm.weight", -1);
+  infos_.push_back({"model.norm.weight", "output_norm.weight", Shape{a.hidden_size}, quant::Role::Norm});
+  infos_.back().hf_offset = norm_offset;
   head_ = a.tied ? 0 : infos_.size();
-  if (!a.tied) matrix("lm_head.weight", "output.weight", {a.vocab_size, a.hidden_size}, quant::Role::Head, -1, 0);
+  if (!a.tied) infos_.push_back({"lm_head.weight", "output.weight", vocabulary, quant::Role::Head});
   for (TensorInfo& info : infos_)
     info.place = {info.role, quant::Projection::None,      info.layer,  layers_, info.shape[info.shape.rank() - 1],
                   a.tied,    a.num_heads / a.num_kv_heads, info.hf_name};
@@ -81,14 +111,43 @@ TensorTable::TensorTable(const ArchSpec& a) : layers_(static_cast<int>(a.num_lay
     for (const Linear l : kLinears) infos_[linear(layer, l)].place.projection = kProjections[static_cast<std::size_t>(l)];
 }
 
-std::size_t TensorTable::attention_norm(int layer) const {
-  return 1 + static_cast<std::size_t>(layer) * kPerBlock + kAttentionNormOffset;
+/// A block's tensors: norm, projections q k v o with what belongs to them, norm, gate up down; then norms of the results.
+void TensorTable::add_block(const ArchSpec& a, int layer) {
+  const Architecture& family = *a.architecture;
+  Block& block = blocks_[static_cast<std::size_t>(layer)];
+  const std::string hf = fmt::format("model.layers.{}.", layer), gguf = fmt::format("blk.{}.", layer);
+  const auto vector = [&](BlockVector which, bool present = true) {
+    if (!present) return;
+    VectorNames names = kVectorNames[static_cast<std::size_t>(which)];
+    // With norms after attention, too, the one before the MLP has a name of its own.
+    if (which == BlockVector::MlpNorm && family.post_norms) names.hf = "pre_feedforward_layernorm.weight";
+    block.vectors[static_cast<std::size_t>(which)] = infos_.size();
+    infos_.push_back({fmt::format("{}{}", hf, names.hf), fmt::format("{}{}", gguf, names.gguf), Shape{vector_size(a, which)},
+                      quant::Role::Norm, layer});
+    if (family.offset_norms && !is_bias(which)) infos_.back().hf_offset = 1.0f;
+  };
+  const auto linear = [&](Linear l) {
+    const LinearNames& names = kLinearNames[static_cast<std::size_t>(l)];
+    block.linears[static_cast<std::size_t>(l)] = infos_.size();
+    infos_.push_back({fmt::format("{}{}.weight", hf, names.hf), fmt::format("{}{}.weight", gguf, names.gguf),
+                      linear_shape(a, l), quant::Role::Linear, layer, permuted_heads(a, l)});
+    infos_.back().fused = fused_part(a, l, hf, gguf);
+  };
+  vector(BlockVector::AttentionNorm);
+  for (const Linear l : {Linear::Q, Linear::K, Linear::V, Linear::O}) linear(l);
+  for (const BlockVector bias : {BlockVector::QBias, BlockVector::KBias, BlockVector::VBias}) vector(bias, family.qkv_bias);
+  for (const BlockVector norm : {BlockVector::QNorm, BlockVector::KNorm}) vector(norm, family.qk_norm);
+  vector(BlockVector::MlpNorm);
+  for (const Linear l : {Linear::Gate, Linear::Up, Linear::Down}) linear(l);
+  for (const BlockVector norm : {BlockVector::PostAttentionNorm, BlockVector::PostMlpNorm}) vector(norm, family.post_norms);
 }
-std::size_t TensorTable::mlp_norm(int layer) const {
-  return 1 + static_cast<std::size_t>(layer) * kPerBlock + kMlpNormOffset;
+
+std::optional<std::size_t> TensorTable::vector(int layer, BlockVector which) const {
+  const std::size_t index = blocks_[static_cast<std::size_t>(layer)].vectors[static_cast<std::size_t>(which)];
+  return index == 0 ? std::nullopt : std::optional(index);
 }
 std::size_t TensorTable::linear(int layer, Linear linear) const {
-  return 1 + static_cast<std::size_t>(layer) * kPerBlock + kLinearOffset[static_cast<std::size_t>(linear)];
+  return blocks_[static_cast<std::size_t>(layer)].linears[static_cast<std::size_t>(linear)];
 }
 std::size_t TensorTable::final_norm() const { return final_norm_; }
 std::size_t TensorTable::head() const { return head_; }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,15 +20,33 @@ inline constexpr std::array<Linear, 7> kLinears = {Linear::Q,    Linear::K,  Lin
 /// "q_proj", "k_proj", … as peft's target_modules name them.
 std::string_view module_name(Linear linear);
 
+/// The vectors of a block, F32. An architecture has the first two and some of the others.
+enum class BlockVector { AttentionNorm, MlpNorm, PostAttentionNorm, PostMlpNorm, QNorm, KNorm, QBias, KBias, VBias };
+inline constexpr std::size_t kBlockVectors = 9;
+
+/// One of several matrices that a checkpoint stores as one, their rows after one another.
+struct FusedPart {
+  std::string hf_name, gguf_name;  ///< Of the stored matrix.
+  std::int64_t rows = 0;           ///< It has so many,
+  std::int64_t first_row = 0;      ///< of which ours begin here.
+};
+
 struct TensorInfo {
   std::string hf_name;    ///< "model.layers.0.self_attn.q_proj.weight"
   std::string gguf_name;  ///< "blk.0.attn_q.weight"
-  Shape shape;            ///< [out, in] of a matrix, [hidden] of a norm.
-  quant::Role role;
-  int layer = -1;  ///< -1 outside of the blocks.
+  Shape shape;            ///< [out, in] of a matrix, [n] of a vector.
+  quant::Role role;       ///< Norm is every vector: norms and biases.
+  int layer = -1;         ///< -1 outside of the blocks.
   std::int64_t permuted_heads =
       0;  ///< GGUF stores the rows of each of so many heads interleaved (llama's q and k); 0: as they are.
-  quant::TensorPlace place = {};  ///< What schemes choose a codec by.
+  quant::TensorPlace place = {};        ///< What schemes choose a codec by.
+  float hf_offset = 0.0f;               ///< Hugging Face folders hold the tensor less this (Gemma's norms: 1).
+  std::optional<FusedPart> fused = {};  ///< Where it is stored with others.
+
+  const std::string& stored_hf_name() const { return fused ? fused->hf_name : hf_name; }
+  const std::string& stored_gguf_name() const { return fused ? fused->gguf_name : gguf_name; }
+  /// Of the tensor that a checkpoint stores.
+  Shape stored_shape() const { return fused ? Shape{fused->rows, shape[1]} : shape; }
 };
 
 class TensorTable {
@@ -40,14 +59,22 @@ class TensorTable {
 
   int layers() const { return layers_; }
   std::size_t embedding() const { return 0; }
-  std::size_t attention_norm(int layer) const;
-  std::size_t mlp_norm(int layer) const;
+  std::size_t attention_norm(int layer) const { return *vector(layer, BlockVector::AttentionNorm); }
+  std::size_t mlp_norm(int layer) const { return *vector(layer, BlockVector::MlpNorm); }
+  std::optional<std::size_t> vector(int layer, BlockVector which) const;
   std::size_t linear(int layer, Linear linear) const;
   std::size_t final_norm() const;
   std::size_t head() const;  ///< = embedding() when tied.
 
  private:
+  struct Block {
+    std::array<std::size_t, kLinears.size()> linears{};
+    std::array<std::size_t, kBlockVectors> vectors{};  // 0, the embedding's index: there is none
+  };
+  void add_block(const ArchSpec& arch, int layer);
+
   std::vector<TensorInfo> infos_;
+  std::vector<Block> blocks_;
   int layers_ = 0;
   std::size_t final_norm_ = 0, head_ = 0;
 };

@@ -74,8 +74,7 @@ void use_cache(KvCache& cache, int layer, std::int64_t tokens, BlockActivations&
 BlockBaseGradients block_gradients(const BaseGradients* base, const TensorTable& table, int layer) {
   BlockBaseGradients out;
   if (!base) return out;
-  out.attention_norm = (*base)[table.attention_norm(layer)];
-  out.mlp_norm = (*base)[table.mlp_norm(layer)];
+  fill_vectors(out.vectors, table, layer, [&](std::size_t index) { return (*base)[index]; });
   for (std::size_t l = 0; l < kLinears.size(); ++l) out.linear[l] = (*base)[table.linear(layer, kLinears[l])];
   return out;
 }
@@ -108,7 +107,7 @@ class Transformer::Pass {
     model_.weights_.release(layer);
   }
   BlockCall call(int layer, const BlockWeights& weights) const {
-    BlockCall call{ctx_, model_.arch_, batch_, model_.rope_, weights, {}, 0.0f, model_.merged_, layer, model_.taps_};
+    BlockCall call{ctx_, model_.arch_, batch_, model_.rope(layer), weights, {}, 0.0f, model_.merged_, layer, model_.taps_};
     if (const Adapters* adapters = model_.adapters_) {
       call.lora_scale = adapters->config().scale();
       for (std::size_t l = 0; l < kLinears.size(); ++l) call.lora[l] = adapters->find(layer, kLinears[l]);
@@ -140,15 +139,34 @@ Transformer::Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* 
 
 void Transformer::ensure_rope(std::span<const std::int32_t> positions) {
   const std::int64_t needed = 1 + *std::max_element(positions.begin(), positions.end());
-  if (rope_.cos && rope_.cos->rows() >= needed) return;
+  const bool other_factors = arch_.rope.depends_on_length() && (needed > arch_.rope.original_max_positions) !=
+                                                                   (rope_length_ > arch_.rope.original_max_positions);
+  if (global_rope_.cos && global_rope_.cos->rows() >= needed && !other_factors) return;
   constexpr std::int64_t kStep = 1024;
-  rope_ = rope_table(arch_, (needed + kStep - 1) / kStep * kStep);
+  const std::int64_t rows = (needed + kStep - 1) / kStep * kStep;
+  rope_length_ = needed;
+  global_rope_ = rope_table(arch_.rope, arch_.rotated, rows, needed);
+  if (arch_.any_layer(LayerRope::Local)) local_rope_ = rope_table(arch_.local_rope, arch_.rotated, rows, needed);
+}
+
+const RopeTable* Transformer::rope(int layer) const {
+  switch (arch_.layer(layer).rope) {
+    case LayerRope::Global: return &global_rope_;
+    case LayerRope::Local: return &local_rope_;
+    case LayerRope::None: break;
+  }
+  return nullptr;
+}
+
+void Transformer::embed_tokens(const ExecContext& ctx, std::span<const std::int32_t> tokens, const TensorView& x) {
+  ops::embedding(ctx, weights_.embedding(), tokens, x);
+  if (const float factor = arch_.embedding_scale(); factor != 1.0f) ops::scale(ctx, x, factor);
 }
 
 TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache) {
   Pass pass(*this, ctx, batch, form_for(batch.tokens.size()));
   const TensorView x = pass.residual();
-  ops::embedding(ctx, weights_.embedding(), batch.tokens, x);
+  embed_tokens(ctx, batch.tokens, x);
   ArenaScope scope(*ctx.workspace);
   BlockActivations a = pass.activations();
   a.x_in = a.x_mid = x;  // nothing is kept: the residual stream is updated in place
@@ -168,7 +186,7 @@ void Transformer::tap_head(const ExecContext& ctx, const TensorView& x) const {
 
 void Transformer::embed(const ExecContext& ctx, const BatchView& batch, const TensorView& x) {
   check_batch(batch, false);
-  ops::embedding(ctx, weights_.embedding(), batch.tokens, x);
+  embed_tokens(ctx, batch.tokens, x);
 }
 
 void Transformer::with_block(const ExecContext& ctx, int layer, const std::function<void(const BlockRun&)>& visit) {
@@ -209,7 +227,7 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
     a.x_in = x[static_cast<std::size_t>(layer)];
     return a;
   };
-  ops::embedding(ctx, weights_.embedding(), batch.tokens, x[0]);
+  embed_tokens(ctx, batch.tokens, x[0]);
   for (int layer = 0; layer < pass.layers(); ++layer)
     pass.block(layer, WeightForm::Products, [&](const BlockCall& call) {
       const ProfileSection section("forward");
@@ -223,7 +241,7 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
   const auto wanted = [&](std::size_t index) { return base && (*base)[index] ? &(*base)[index] : nullptr; };
   const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(table_.head())};
   ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense), targets_of(batch, rows), grad_scale, nll,
-                            &head);
+                            &head, arch_.logit_softcap);
   const double sum = checked_sum(nll, rows);
 
   // Backward.
@@ -242,7 +260,10 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
       const ProfileSection section("backward");
       block_backward(call, a, dx, block_gradients(base, table_, layer));
     });
-  if (const TensorView* dtable = wanted(table_.embedding())) ops::embedding_backward(ctx, dx, batch.tokens, *dtable);
+  if (const TensorView* dtable = wanted(table_.embedding())) {
+    if (arch_.embedding_scale() != 1.0f) ops::scale(ctx, dx, arch_.embedding_scale());
+    ops::embedding_backward(ctx, dx, batch.tokens, *dtable);
+  }
   return sum;
 }
 
@@ -256,7 +277,7 @@ std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& bat
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
   ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Products), targets_of(batch, rows), 0.0f, nll,
-                            nullptr);
+                            nullptr, arch_.logit_softcap);
   return nll;
 }
 
@@ -274,6 +295,7 @@ void Transformer::logits(const ExecContext& ctx, const BatchView& batch, std::sp
     const std::int64_t end = std::min(first + kLogitsChunk, n);
     const TensorView out = chunk.slice_rows(0, end - first);
     ops::linear(ctx, top.normed.slice_rows(first, end), head, out);
+    if (arch_.logit_softcap > 0) ops::softcap(ctx, out, arch_.logit_softcap);
     visit(static_cast<std::size_t>(first), out);
   }
 }
@@ -295,8 +317,9 @@ void Transformer::step(const ExecContext& ctx, KvCache& cache, std::span<const s
   const std::int32_t last = static_cast<std::int32_t>(n - 1);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, {&last, 1});
   tap_head(ctx, top.normed);
-  ops::linear(ctx, top.normed, weights_.head(ctx, WeightForm::Held),
-              TensorView(out.data(), DType::F32, {1, arch_.vocab_size}));
+  const TensorView logits(out.data(), DType::F32, {1, arch_.vocab_size});
+  ops::linear(ctx, top.normed, weights_.head(ctx, WeightForm::Held), logits);
+  if (arch_.logit_softcap > 0) ops::softcap(ctx, logits, arch_.logit_softcap);
   cache.length += n;
 }
 

@@ -83,13 +83,16 @@ class Transformer {
   bool merged_;
   Recompute recompute_ = Recompute::None;
   Taps* taps_ = nullptr;
-  RopeTable rope_;
+  RopeTable global_rope_, local_rope_;
+  std::int64_t rope_length_ = 0;  // sequences that the tables were made for
   TensorTable table_;
 
   class Pass;
   void tap_head(const ExecContext& ctx, const TensorView& x) const;
   TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache);
   void ensure_rope(std::span<const std::int32_t> positions);
+  const RopeTable* rope(int layer) const;  ///< Null for a layer that turns nothing.
+  void embed_tokens(const ExecContext& ctx, std::span<const std::int32_t> tokens, const TensorView& x);
 };
 
 }  // namespace temper::model

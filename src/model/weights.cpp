@@ -8,7 +8,7 @@ BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute)
   for (std::size_t i = 0; i < table_.size(); ++i) {
     const StoredTensor stored = reader.stored(i);
     const DType wanted = table_[i].role == quant::Role::Norm ? DType::F32 : storage_;
-    if (stored.plain && stored.plain.dtype == wanted && stored.permuted_heads == 0) {
+    if (stored.as_is(wanted)) {
       tensors_[i] = stored.plain;
       continue;
     }
@@ -26,8 +26,7 @@ BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute)
 
 BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer, WeightForm) {
   BlockWeights weights;
-  weights.attention_norm = tensors_[table_.attention_norm(layer)];
-  weights.mlp_norm = tensors_[table_.mlp_norm(layer)];
+  fill_vectors(weights.vectors, table_, layer, [&](std::size_t index) { return tensors_[index]; });
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const TensorView& resident = tensors_[table_.linear(layer, kLinears[l])];
     weights.linear[l] = resident;
@@ -104,8 +103,7 @@ void EncodedWeights::merge(const ExecContext& ctx, std::size_t index, const ops:
 BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightForm form) {
   const TensorTable& table = base_.table();
   BlockWeights weights;
-  weights.attention_norm = base_.tensor(table.attention_norm(layer));
-  weights.mlp_norm = base_.tensor(table.mlp_norm(layer));
+  fill_vectors(weights.vectors, table, layer, [&](std::size_t index) { return base_.tensor(index); });
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const std::size_t index = table.linear(layer, kLinears[l]);
     if (!codecs_[index]) {

@@ -21,12 +21,20 @@ inline bool needs_dense(const ExecContext& ctx, const ops::Weight& weight, Weigh
   return form == WeightForm::Dense || (form == WeightForm::Products && !ops::multiplies_integers(ctx, weight));
 }
 
-/// Weights of one block: norms F32 [hidden], projections [out, in].
+/// Weights of one block: vectors F32, projections [out, in].
 struct BlockWeights {
-  TensorView attention_norm, mlp_norm;
+  std::array<TensorView, kBlockVectors> vectors;  ///< Null where the architecture has none.
   std::array<ops::Weight, kLinears.size()> linear;
   const ops::Weight& operator[](Linear l) const { return linear[static_cast<std::size_t>(l)]; }
+  const TensorView& operator[](BlockVector v) const { return vectors[static_cast<std::size_t>(v)]; }
 };
+
+/// Fills a block's vectors from `at(index)`, by index in the table.
+template <typename At>
+void fill_vectors(std::array<TensorView, kBlockVectors>& vectors, const TensorTable& table, int layer, At&& at) {
+  for (std::size_t v = 0; v < kBlockVectors; ++v)
+    if (const auto index = table.vector(layer, static_cast<BlockVector>(v))) vectors[v] = at(*index);
+}
 
 class WeightSource {
  public:

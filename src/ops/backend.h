@@ -18,6 +18,8 @@ class Backend {
                                  const TensorView& out) const = 0;
   virtual void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) const = 0;
   virtual void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out) const = 0;
+  virtual void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row) const = 0;
+  virtual void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums) const = 0;
   virtual void scale(const ExecContext& ctx, const TensorView& x, float factor) const = 0;
   virtual void zero(const ExecContext& ctx, const TensorView& x) const = 0;
   virtual void gather_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows,
@@ -35,9 +37,10 @@ class Backend {
   virtual void rope(const ExecContext& ctx, const TensorView& x, std::int64_t head_dim,
                     std::span<const std::int32_t> positions, const TensorView& cos, const TensorView& sin,
                     bool inverse) const = 0;
-  virtual void swiglu(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& out) const = 0;
-  virtual void swiglu_backward(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& dout,
-                               const TensorView& dgate, const TensorView& dup) const = 0;
+  virtual void glu(const ExecContext& ctx, Gate kind, const TensorView& gate, const TensorView& up,
+                   const TensorView& out) const = 0;
+  virtual void glu_backward(const ExecContext& ctx, Gate kind, const TensorView& gate, const TensorView& up,
+                            const TensorView& dout, const TensorView& dgate, const TensorView& dup) const = 0;
   virtual void attention(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
                          std::span<const AttentionSpan> spans, const AttentionShape& shape, const TensorView& out,
                          const TensorView* lse) const = 0;
@@ -49,7 +52,9 @@ class Backend {
                              float grad_scale, std::span<float> nll, const TensorView* dlogits) const = 0;
   virtual void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                                     std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
-                                    const HeadGradients* gradients) const = 0;
+                                    const HeadGradients* gradients, float cap) const = 0;
+  virtual void softcap(const ExecContext& ctx, const TensorView& x, float cap) const = 0;
+  virtual void softcap_backward(const ExecContext& ctx, const TensorView& y, float cap, const TensorView& grad) const = 0;
   virtual void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,
                              const TensorView* dyb) const = 0;
   virtual void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora,

@@ -125,7 +125,7 @@ void check_attention(const Checker& check, const TensorView& q, const TensorView
   check.require(q.cols() == shape.heads * shape.head_dim, "q [Tq, heads·head_dim]");
   check.require(k.cols() == shape.kv_heads * shape.head_dim, "k [Tk, kv_heads·head_dim]");
   check.same_shape(k, v);
-  check.require(shape.window >= 0, "a window of 0 or more");
+  check.require(shape.window >= 0 && shape.softcap >= 0, "a window and a softcap of 0 or more");
   check.require(shape.scale > 0, "a scale above 0");  // what is hidden gets a score of -inf before it is scaled
   std::int64_t end = 0;
   for (const AttentionSpan& s : spans) {
@@ -229,6 +229,21 @@ void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const
   if (!is_empty(a)) ctx.backend->add(ctx, a, b, out);
 }
 
+void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row) {
+  const Checker check("add_row", ctx, {{"x", &x}, {"row", &row}});
+  check.f32({&x, &row});
+  check.require(row.shape.numel() == x.cols() && row.contiguous(), "x [M, N] and a contiguous row [N]");
+  if (!is_empty(x)) ctx.backend->add_row(ctx, x, row);
+}
+
+void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums) {
+  const Checker check("add_column_sums", ctx, {{"x", &x}, {"sums", &sums}});
+  check.activation(x);
+  check.f32({&sums});
+  check.require(sums.shape.numel() == x.cols() && sums.contiguous(), "x [M, N] and contiguous sums [N]");
+  if (!is_empty(x)) ctx.backend->add_column_sums(ctx, x, sums);
+}
+
 void scale(const ExecContext& ctx, const TensorView& x, float factor) {
   const Checker check("scale", ctx, {{"x", &x}});
   check.f32({&x});
@@ -310,32 +325,32 @@ void rope(const ExecContext& ctx, const TensorView& x, std::int64_t head_dim, st
   check.f32({&cos, &sin});
   check.require(head_dim > 0 && head_dim % 2 == 0 && x.cols() % head_dim == 0,
                 "x [T, heads·head_dim] with an even head_dim");
-  check.require(cos.cols() == head_dim / 2, "cos [positions, head_dim/2]");
+  check.require(cos.cols() > 0 && cos.cols() <= head_dim / 2, "cos [positions, n], n at most head_dim/2");
   check.same_shape(cos, sin);
   check.require(is_empty(x) || x.rows() == length(positions), "one position per row of x");
   check.indices(positions, cos.rows(), "position");
   if (!is_empty(x)) ctx.backend->rope(ctx, x, head_dim, positions, cos, sin, inverse);
 }
 
-void swiglu(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& out) {
-  const Checker check("swiglu", ctx, {{"gate", &gate}, {"up", &up}, {"out", &out}});
+void glu(const ExecContext& ctx, Gate kind, const TensorView& gate, const TensorView& up, const TensorView& out) {
+  const Checker check("glu", ctx, {{"gate", &gate}, {"up", &up}, {"out", &out}});
   check.activation(gate);
   check.dtype(up.dtype == gate.dtype && out.dtype == gate.dtype, "the same for all");
   check.same_shape(gate, up);
   check.same_shape(gate, out);
-  if (!is_empty(gate)) ctx.backend->swiglu(ctx, gate, up, out);
+  if (!is_empty(gate)) ctx.backend->glu(ctx, kind, gate, up, out);
 }
 
-void swiglu_backward(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& dout,
-                     const TensorView& dgate, const TensorView& dup) {
-  const Checker check("swiglu_backward", ctx,
+void glu_backward(const ExecContext& ctx, Gate kind, const TensorView& gate, const TensorView& up, const TensorView& dout,
+                  const TensorView& dgate, const TensorView& dup) {
+  const Checker check("glu_backward", ctx,
                       {{"gate", &gate}, {"up", &up}, {"dout", &dout}, {"dgate", &dgate}, {"dup", &dup}});
   check.activation(gate);
   for (const TensorView* t : {&up, &dout, &dgate, &dup}) {
     check.dtype(t->dtype == gate.dtype, "the same for all");
     check.same_shape(gate, *t);
   }
-  if (!is_empty(gate)) ctx.backend->swiglu_backward(ctx, gate, up, dout, dgate, dup);
+  if (!is_empty(gate)) ctx.backend->glu_backward(ctx, kind, gate, up, dout, dgate, dup);
 }
 
 void attention(const ExecContext& ctx, const TensorView& q, const TensorView& k, const TensorView& v,
@@ -396,7 +411,7 @@ void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<c
 
 void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                           std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
-                          const HeadGradients* gradients) {
+                          const HeadGradients* gradients, float cap) {
   const Checker check("linear_cross_entropy", ctx, {{"hidden", &hidden}, {"head", head.dense ? &head.dense : &hidden}});
   check.activation(hidden);
   const bool from_codes = multiplies_integers(ctx, head);
@@ -417,7 +432,23 @@ void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, cons
   }
   const double product = 2.0 * static_cast<double>(hidden.shape.numel()) * static_cast<double>(head.rows());
   check.work(product * (gradients ? gradients->dhead ? 3 : 2 : 1));
-  if (!is_empty(hidden)) ctx.backend->linear_cross_entropy(ctx, hidden, head, targets, grad_scale, nll, gradients);
+  if (!is_empty(hidden)) ctx.backend->linear_cross_entropy(ctx, hidden, head, targets, grad_scale, nll, gradients, cap);
+}
+
+void softcap(const ExecContext& ctx, const TensorView& x, float cap) {
+  const Checker check("softcap", ctx, {{"x", &x}});
+  check.f32({&x});
+  check.require(cap > 0, "a cap above 0");
+  if (!is_empty(x)) ctx.backend->softcap(ctx, x, cap);
+}
+
+void softcap_backward(const ExecContext& ctx, const TensorView& y, float cap, const TensorView& grad) {
+  const Checker check("softcap_backward", ctx, {{"y", &y}, {"grad", &grad}});
+  check.f32({&y});
+  check.activation(grad);
+  check.same_shape(y, grad);
+  check.require(cap > 0, "a cap above 0");
+  if (!is_empty(y)) ctx.backend->softcap_backward(ctx, y, cap, grad);
 }
 
 void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora, const TensorView& out) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "ops/gate.h"
 #include "quant/codec.h"
 #include "quant/int_product.h"
 #include "tensor/exec_context.h"
@@ -77,6 +78,10 @@ void round_activations(const ExecContext& ctx, const TensorView& x, const quant:
 void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out);
 /// out [T, H] F32 = a F32 + b (T).
 void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out);
+/// x [M, N] F32 += row [N] F32, to every row.
+void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row);
+/// sums [N] F32 += the columns' sums of x [M, N] (T), in an order that depends only on M.
+void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums);
 /// x *= factor, F32.
 void scale(const ExecContext& ctx, const TensorView& x, float factor);
 /// x = 0.
@@ -101,17 +106,17 @@ void rmsnorm(const ExecContext& ctx, const TensorView& x, const TensorView& weig
 void rmsnorm_backward(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& weight,
                       const TensorView& rstd, const TensorView& dx, const TensorView* dweight);
 
-/// Rotary embedding in place on x [T, heads · head_dim] (T): pairs (i, i + head_dim/2) of each head turn by the angle whose
-/// cosine and sine are row positions[t] of cos, sin [max_positions, head_dim/2] F32. `inverse` turns back: the backward
-/// pass.
+/// Rotary embedding in place on x [T, heads · head_dim] (T): with cos, sin [max_positions, n] F32, n at most head_dim/2,
+/// pairs (i, i + n) of the first 2n values of each head turn by the angle whose cosine and sine are row positions[t]; the
+/// rest stay. A factor in cos and sin scales what is turned. `inverse` is the backward pass.
 void rope(const ExecContext& ctx, const TensorView& x, std::int64_t head_dim, std::span<const std::int32_t> positions,
           const TensorView& cos, const TensorView& sin, bool inverse);
 
-/// out (T) = silu(gate) · up.
-void swiglu(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& out);
-/// dgate, dup (T) = gradients of swiglu; dgate/dup may alias gate/up.
-void swiglu_backward(const ExecContext& ctx, const TensorView& gate, const TensorView& up, const TensorView& dout,
-                     const TensorView& dgate, const TensorView& dup);
+/// out (T) = gate function(gate) · up.
+void glu(const ExecContext& ctx, Gate kind, const TensorView& gate, const TensorView& up, const TensorView& out);
+/// dgate, dup (T) = gradients of glu; dgate/dup may alias gate/up.
+void glu_backward(const ExecContext& ctx, Gate kind, const TensorView& gate, const TensorView& up, const TensorView& dout,
+                  const TensorView& dgate, const TensorView& dup);
 
 // ---- Attention ---------------------------------------------------------------------------------------------------------
 
@@ -126,6 +131,7 @@ struct AttentionShape {
   std::int64_t heads, kv_heads, head_dim;
   float scale;              ///< Multiplies q·k; above 0, usually 1/sqrt(head_dim).
   std::int64_t window = 0;  ///< > 0: a query sees at most this many keys, its own included.
+  float softcap = 0.0f;     ///< > 0: a scaled score s becomes softcap · tanh(s / softcap) (Gemma 2).
 };
 
 /// Causal attention without a T×T matrix (Dao et al. 2022). q, out [Tq, heads·head_dim]; k, v [Tk, kv_heads·head_dim], all
@@ -148,17 +154,22 @@ void attention_backward(const ExecContext& ctx, const TensorView& q, const Tenso
 void cross_entropy(const ExecContext& ctx, const TensorView& logits, std::span<const std::int32_t> targets, float grad_scale,
                    std::span<float> nll, const TensorView* dlogits);
 
+/// x (F32), in place, = cap · tanh(x / cap).
+void softcap(const ExecContext& ctx, const TensorView& x, float cap);
+/// grad (T), in place, = the gradient of x, given that of y = softcap(x): times 1 − (y / cap)². y F32.
+void softcap_backward(const ExecContext& ctx, const TensorView& y, float cap, const TensorView& grad);
+
 struct HeadGradients {
   TensorView dhidden;       ///< [n, H] F32, = .
   const TensorView* dhead;  ///< [V, H] F32, +=, or null.
 };
 
 /// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H], rounded as
-/// input_rounding says, · headᵀ [V, H]. nll [n] =. With `gradients`, those of Σ nll · grad_scale. A head that is only codes
-/// is enough where multiplies_integers and no gradients are wanted.
+/// input_rounding says, · headᵀ [V, H], through softcap where `cap` > 0. nll [n] =. With `gradients`, those of Σ nll ·
+/// grad_scale. A head that is only codes is enough where multiplies_integers and no gradients are wanted.
 void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                           std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
-                          const HeadGradients* gradients);
+                          const HeadGradients* gradients, float cap = 0.0f);
 
 // ---- Weights ------------------------------------------------------------------------------------------------------------
 

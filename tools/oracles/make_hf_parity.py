@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Tiny random models with transformers' logits, loss and gradients in f32: tests/data/hf/odd_*.
+"""Tiny random models with transformers' logits, loss and gradients in f32: tests/data/hf/odd_* and family_*.
 
-usage: make_hf_parity.py OUT
+usage: make_hf_parity.py OUT [NAME…]
 
 Sizes are awkward on purpose: nothing is a multiple of a vector's width, heads × head_dim is not hidden_size, query heads share
 key heads 2:1 and 4:1. The cases called packed hold two documents in one sequence: positions begin anew (`position_ids`) and
-no document sees another (an explicit mask, independent of how transformers would derive one from the positions).
+no document sees another (an explicit mask, independent of how transformers would derive one from the positions). Those called
+family_* have one architecture each, with every part in which it differs from Llama at work within the few tokens.
 
 Each folder has config.json, model.safetensors (bf16) and parity.safetensors: input_ids, labels, logits, loss, `grad.<name>`
 and, where packed, position_ids. Needs torch, transformers and safetensors.
@@ -32,17 +33,39 @@ CASES = {
     "odd_packed_swa": ("Mistral", dict(num_hidden_layers=1, num_attention_heads=6, num_key_value_heads=3, sliding_window=5),
                        [[13, 22]]),
 }
+SMALL = dict(vocab_size=45, hidden_size=36, intermediate_size=28, head_dim=12, num_attention_heads=4, num_key_value_heads=2)
+ROWS = [[21]]
+GEMMA = dict(SMALL, tie_word_embeddings=True, sliding_window=5, query_pre_attn_scalar=20)
+YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=16)
+LONGROPE = dict(rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=16, partial_rotary_factor=0.5,
+                short_factor=[1.0, 1.5, 2.0], long_factor=[1.0, 3.0, 9.0])
+PHI = dict(SMALL, hidden_size=48, rope_parameters=LONGROPE, original_max_position_embeddings=16)
+CASES |= {
+    "family_qwen2": ("Qwen2", dict(SMALL, num_hidden_layers=2, tie_word_embeddings=True, use_sliding_window=True, sliding_window=6,
+                                   max_window_layers=1), ROWS),
+    "family_qwen3": ("Qwen3", dict(SMALL, num_hidden_layers=1), ROWS),
+    "family_gemma2": ("Gemma2", dict(GEMMA, num_hidden_layers=2, attn_logit_softcapping=2.0, final_logit_softcapping=3.0), ROWS),
+    "family_gemma3": ("Gemma3", dict(GEMMA, num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"]), ROWS),
+    "family_smollm3": ("SmolLM3", dict(SMALL, num_hidden_layers=2, tie_word_embeddings=True, no_rope_layers=[1, 0]), ROWS),
+    "family_ministral": ("Ministral", dict(SMALL, num_hidden_layers=2, sliding_window=6,
+                                           layer_types=["sliding_attention", "full_attention"]), ROWS),
+    "family_yarn": ("Llama", dict(SMALL, num_hidden_layers=1, rope_parameters=YARN), ROWS),
+    "family_phi3": ("Phi3", dict(PHI, num_hidden_layers=1), ROWS),
+    "family_phi3_short": ("Phi3", dict(PHI, num_hidden_layers=1, sliding_window=5), [[13]]),
+}
 
 
 def make_model(family, settings, generator):
     """Weights of a size that makes logits differ visibly; all are bf16 values, so that the file holds them exactly."""
-    config = getattr(transformers, family + "Config")(**COMMON, **{"tie_word_embeddings": False, **settings})
+    config_class = "Gemma3TextConfig" if family == "Gemma3" else family + "Config"
+    config = getattr(transformers, config_class)(**{**COMMON, "tie_word_embeddings": False, **settings})
     model = getattr(transformers, family + "ForCausalLM")(config).float().eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             if weight.ndim == 1:
-                value = 1 + 0.1 * noise
+                # Gemma's norms multiply by 1 + w; biases lie around 0.
+                value = 0.1 * noise + (0 if "Gemma" in family or name.endswith("bias") else 1)
             else:
                 value = noise * (0.2 if "embed" in name or "lm_head" in name else 0.6 / weight.shape[1] ** 0.5)
             weight.copy_(value.bfloat16().float())
@@ -64,7 +87,7 @@ def make_case(folder, family, settings, rows):
     generator = torch.Generator().manual_seed(SEED)
     model = make_model(family, settings, generator)
     length = sum(rows[0])
-    ids = torch.randint(3, COMMON["vocab_size"], (len(rows), length), generator=generator)
+    ids = torch.randint(3, settings.get("vocab_size", COMMON["vocab_size"]), (len(rows), length), generator=generator)
     labels = ids.clone()
     labels[torch.rand(labels.shape, generator=generator) < 0.2] = MASKED
     inputs, tensors = {}, {}
@@ -105,6 +128,8 @@ def check_packed(folder, family, settings, rows, logits, ids):
 def main():
     torch.set_num_threads(1)
     for name, (family, settings, rows) in CASES.items():
+        if sys.argv[2:] and name not in sys.argv[2:]:
+            continue
         folder = Path(sys.argv[1]) / name
         loss, logits, ids = make_case(folder, family, settings, rows)
         if len(rows[0]) > 1:

@@ -33,6 +33,7 @@ AttentionTask head_task(const TensorView& q, const TensorView& k, const TensorVi
   task.head_dim = d;
   task.window = shape.window;
   task.scale = shape.scale;
+  task.softcap = shape.softcap;
   return task;
 }
 

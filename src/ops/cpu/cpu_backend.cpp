@@ -59,6 +59,19 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void add_row(const ExecContext&, const TensorView& x, const TensorView& row) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r) kernels_.add(rows_of(x, r), rows_of(row), rows_of(x, r), 1, x.cols());
+    });
+  }
+
+  void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums) const override {
+    add_block_sums(ctx, x.rows(), sums, [&](Index row, float* mine) {
+      const Rows to{mine, x.cols(), Elem::F32};
+      kernels_.add(to, rows_of(x, row), to, 1, x.cols());
+    });
+  }
+
   void scale(const ExecContext&, const TensorView& x, float factor) const override {
     for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
       for (Index r = begin; r < end; ++r) kernels_.scale(x.as<float>() + r * x.row_stride, x.cols(), factor);
@@ -114,7 +127,10 @@ class CpuBackend final : public Backend {
 
   void rmsnorm_backward(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& weight,
                         const TensorView& rstd, const TensorView& dx, const TensorView* dweight) const override {
-    if (dweight) norm_weight_gradient(ctx, dy, x, rstd, *dweight);
+    if (dweight)
+      add_block_sums(ctx, x.rows(), *dweight, [&](Index row, float* mine) {
+        kernels_.rmsnorm_dweight(rows_of(dy, row), rows_of(x, row), rstd.as<float>() + row, mine, 1, x.cols());
+      });
     for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
       kernels_.rmsnorm_backward(rows_of(dy, begin), rows_of(x, begin), weight.as<float>(), rstd.as<float>() + begin,
                                 rows_of(dx, begin), end - begin, x.cols());
@@ -124,22 +140,35 @@ class CpuBackend final : public Backend {
   void rope(const ExecContext&, const TensorView& x, std::int64_t head_dim, std::span<const std::int32_t> positions,
             const TensorView& cos, const TensorView& sin, bool inverse) const override {
     for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
-      kernels_.rope(rows_of(x, begin), x.cols() / head_dim, head_dim, positions.data() + begin, rows_of(cos), rows_of(sin),
-                    inverse, end - begin);
+      kernels_.rope(rows_of(x, begin), x.cols() / head_dim, head_dim, cos.cols(), positions.data() + begin, rows_of(cos),
+                    rows_of(sin), inverse, end - begin);
     });
   }
 
-  void swiglu(const ExecContext&, const TensorView& gate, const TensorView& up, const TensorView& out) const override {
+  void glu(const ExecContext&, Gate kind, const TensorView& gate, const TensorView& up,
+           const TensorView& out) const override {
     for_rows(gate.rows(), gate.cols(), [&](Index begin, Index end) {
-      kernels_.swiglu(rows_of(gate, begin), rows_of(up, begin), rows_of(out, begin), end - begin, gate.cols());
+      kernels_.glu(kind, rows_of(gate, begin), rows_of(up, begin), rows_of(out, begin), end - begin, gate.cols());
     });
   }
 
-  void swiglu_backward(const ExecContext&, const TensorView& gate, const TensorView& up, const TensorView& dout,
-                       const TensorView& dgate, const TensorView& dup) const override {
+  void glu_backward(const ExecContext&, Gate kind, const TensorView& gate, const TensorView& up, const TensorView& dout,
+                    const TensorView& dgate, const TensorView& dup) const override {
     for_rows(gate.rows(), gate.cols(), [&](Index begin, Index end) {
-      kernels_.swiglu_backward(rows_of(gate, begin), rows_of(up, begin), rows_of(dout, begin), rows_of(dgate, begin),
-                               rows_of(dup, begin), end - begin, gate.cols());
+      kernels_.glu_backward(kind, rows_of(gate, begin), rows_of(up, begin), rows_of(dout, begin), rows_of(dgate, begin),
+                            rows_of(dup, begin), end - begin, gate.cols());
+    });
+  }
+
+  void softcap(const ExecContext&, const TensorView& x, float cap) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r) kernels_.softcap(x.as<float>() + r * x.row_stride, x.cols(), 1.0f, cap);
+    });
+  }
+
+  void softcap_backward(const ExecContext&, const TensorView& y, float cap, const TensorView& grad) const override {
+    for_rows(y.rows(), y.cols(), [&](Index begin, Index end) {
+      kernels_.softcap_backward(rows_of(y, begin), cap, rows_of(grad, begin), end - begin, y.cols());
     });
   }
 
@@ -166,7 +195,7 @@ class CpuBackend final : public Backend {
 
   void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                             std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
-                            const HeadGradients* gradients) const override;
+                            const HeadGradients* gradients, float cap) const override;
 
   void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,
                      const TensorView* dyb) const override {
@@ -221,43 +250,44 @@ class CpuBackend final : public Backend {
                         rows_of(out, begin), end - begin, base.cols());
   }
 
-  void norm_weight_gradient(const ExecContext& ctx, const TensorView& dy, const TensorView& x, const TensorView& rstd,
-                            const TensorView& dweight) const;
+  /// Adds the sum of rows to `total` [cols]: blocks of 64 rows are summed each on its own, then in order, so that the result
+  /// does not depend on threads. `add_row(row, mine)` adds one to a block's sum.
+  template <typename AddRow>
+  void add_block_sums(const ExecContext& ctx, Index rows, const TensorView& total, AddRow&& add_row) const;
 
   Isa isa_;
   const Kernels& kernels_;
 };
 
-/// Blocks of 64 rows are summed each on its own, then in order.
-void CpuBackend::norm_weight_gradient(const ExecContext& ctx, const TensorView& dy, const TensorView& x,
-                                      const TensorView& rstd, const TensorView& dweight) const {
+template <typename AddRow>
+void CpuBackend::add_block_sums(const ExecContext& ctx, Index rows, const TensorView& total, AddRow&& add_row) const {
   constexpr Index kBlock = 64;
-  const Index blocks = (x.rows() + kBlock - 1) / kBlock, cols = x.cols();
-  const ArenaScope scope(workspace(ctx, "rmsnorm_backward"));
+  const Index blocks = (rows + kBlock - 1) / kBlock, cols = total.shape.numel();
+  const ArenaScope scope(workspace(ctx, "sums of columns"));
   float* partial = ctx.workspace->allocate(DType::F32, Shape{blocks, cols}).as<float>();
   run_tasks(blocks, [&](Index block, int) {
-    const Index first = block * kBlock, count = std::min(kBlock, x.rows() - first);
     float* mine = partial + block * cols;
     std::memset(mine, 0, static_cast<std::size_t>(cols) * sizeof(float));
-    kernels_.rmsnorm_dweight(rows_of(dy, first), rows_of(x, first), rstd.as<float>() + first, mine, count, cols);
+    for (Index row = block * kBlock; row < std::min((block + 1) * kBlock, rows); ++row) add_row(row, mine);
   });
-  const Rows total = rows_of(dweight);
+  const Rows sum = rows_of(total);
   for (Index block = 0; block < blocks; ++block)
-    kernels_.add(total, Rows{partial + block * cols, cols, Elem::F32}, total, 1, cols);
+    kernels_.add(sum, Rows{partial + block * cols, cols, Elem::F32}, sum, 1, cols);
 }
 
 /// Logits exist for a chunk of rows at a time: as many as 64 MiB hold, at most 256, a number that depends on V alone.
 void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                                       std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
-                                      const HeadGradients* gradients) const {
+                                      const HeadGradients* gradients, float cap) const {
   const Index rows = hidden.rows(), vocab = head.rows();
   const Index chunk = std::clamp<Index>((Index{64} << 20) / (vocab * 4), 16, 256);
   const ArenaScope scope(workspace(ctx, "linear_cross_entropy"));
   const TensorView all_logits = ctx.workspace->allocate(DType::F32, Shape{std::min(chunk, rows), vocab});
-  // Gradients lie over the logits that they are made from, each row from where its logits begin.
+  // Gradients lie over the logits that they are made from, each row from where its logits begin; a cap needs both.
   TensorView all_grads = all_logits;
   all_grads.dtype = hidden.dtype;
   all_grads.row_stride = vocab * static_cast<Index>(dtype_size(DType::F32) / dtype_size(hidden.dtype));
+  if (cap > 0) all_grads = ctx.workspace->allocate(hidden.dtype, all_logits.shape);
   const quant::InputFormat rounding = input_rounding(ctx, head);
   const bool integers = multiplies_integers(ctx, head);
   const bool rounds = rounding && (!integers || (gradients && gradients->dhead));
@@ -275,10 +305,12 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
     } else {
       matmul(ctx, rounded, head.dense, logits, {.transpose_b = true});
     }
+    if (cap > 0) softcap(ctx, logits, cap);
     cross_entropy(ctx, logits, targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)), grad_scale,
                   nll.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
                   gradients ? &grads : nullptr);
     if (!gradients) continue;
+    if (cap > 0) softcap_backward(ctx, logits, cap, grads);
     matmul(ctx, grads, head.dense, matrix(gradients->dhidden).slice_rows(begin, begin + count), {});
     if (gradients->dhead) matmul(ctx, grads, rounded, *gradients->dhead, {.transpose_a = true, .accumulate = true});
   }

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include "ops/gate.h"
+
 namespace temper::ops::cpu {
 
 using Index = std::int64_t;
@@ -33,7 +35,7 @@ struct AttentionTask {
   float* lse = nullptr;  ///< Of the first query, or null; lse_stride floats to the next query's.
   Index lse_stride = 0;
   Index queries = 0, keys = 0, head_dim = 0, window = 0;
-  float scale = 1.0f;
+  float scale = 1.0f, softcap = 0.0f;
 };
 
 /// Products of our own are cut into tiles of so many rows, with columns padded to whole vectors.
@@ -95,10 +97,13 @@ struct Kernels {
   void (*rmsnorm_backward)(Rows dy, Rows x, const float* weight, const float* rstd, Rows dx, Index rows, Index cols);
   /// dweight [cols] += Σ over rows of dy · x · rstd.
   void (*rmsnorm_dweight)(Rows dy, Rows x, const float* rstd, float* dweight, Index rows, Index cols);
-  void (*rope)(Rows x, Index heads, Index head_dim, const std::int32_t* positions, Rows cos, Rows sin, bool inverse,
-               Index rows);
-  void (*swiglu)(Rows gate, Rows up, Rows out, Index rows, Index cols);
-  void (*swiglu_backward)(Rows gate, Rows up, Rows dout, Rows dgate, Rows dup, Index rows, Index cols);
+  /// Pairs (i, i + half) of each head, i < half.
+  void (*rope)(Rows x, Index heads, Index head_dim, Index half, const std::int32_t* positions, Rows cos, Rows sin,
+               bool inverse, Index rows);
+  void (*glu)(Gate kind, Rows gate, Rows up, Rows out, Index rows, Index cols);
+  void (*glu_backward)(Gate kind, Rows gate, Rows up, Rows dout, Rows dgate, Rows dup, Index rows, Index cols);
+  void (*softcap)(float* x, Index n, float factor, float cap);  ///< x = cap · tanh(factor · x / cap)
+  void (*softcap_backward)(Rows y, float cap, Rows grad, Index rows, Index cols);
 
   /// Queries one at a time, straight from the rows of k and v: for few queries.
   void (*attention_rows)(const AttentionTask& task, Index query_begin, Index query_end);

@@ -19,7 +19,7 @@ namespace {
 /// The shapes of the projections that the golden adapter was made for.
 ArchSpec golden_arch() {
   ArchSpec arch;
-  arch.model_type = "llama";
+  arch.architecture = &architecture_of_hf("llama", "");
   arch.hidden_size = 64;
   arch.intermediate_size = 80;
   arch.num_layers = 2;

@@ -47,7 +47,7 @@ TEST_F(ChecksTest, DtypesAreRefused) {
   EXPECT_THROW(matmul(ctx_, f32, f32, bf), Unsupported);
   EXPECT_THROW(convert(ctx_, i8, f32), Unsupported);
   EXPECT_THROW(scale(ctx_, bf, 2.0f), Unsupported);
-  EXPECT_THROW(swiglu(ctx_, f32, bf, f32), Unsupported);
+  EXPECT_THROW(glu(ctx_, Gate::Silu, f32, bf, f32), Unsupported);
   EXPECT_NO_THROW(zero(ctx_, i8));
 }
 

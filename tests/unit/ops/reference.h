@@ -110,7 +110,12 @@ struct Attention {
       const double product = q(i, head * shape.head_dim + c) * k(j, kv_head(head) * shape.head_dim + c);
       sum += magnitude ? std::abs(product) : product;
     }
-    return sum * shape.scale;
+    const double scaled = sum * shape.scale;
+    return shape.softcap > 0 && !magnitude ? shape.softcap * std::tanh(scaled / shape.softcap) : scaled;
+  }
+  /// How far an f32 score may be off: a sum of head_dim products, then tanh within a few ulp of 1, times the cap.
+  double score_error(double magnitude) const {
+    return kU32 * (static_cast<double>(shape.head_dim + 4) * magnitude + 8 * static_cast<double>(shape.softcap));
   }
 
   struct Result {
@@ -131,7 +136,7 @@ struct Attention {
           }
           const double lse = top + std::log(total), n = static_cast<double>(end - first);
           // A score is off by at most (d + 3) u Σ|q·k|; a probability by that factor twice, exp's few ulp, and the sum.
-          const double relative = kU32 * (2 * static_cast<double>(d + 4) * largest_score + 2 * n + 16);
+          const double relative = 2 * score_error(largest_score) + kU32 * (2 * n + 16);
           r.lse.value(i, h) = lse;
           r.lse.error(i, h) = relative + 2 * kU32 * std::abs(lse);
           for (std::int64_t c = 0; c < d; ++c)
@@ -171,16 +176,20 @@ struct Attention {
     const std::int64_t d = shape.head_dim, kv = kv_head(h) * d;
     const double length = static_cast<double>(d + 4);
     const double p = std::exp(score(i, j, h) - lse(i, h));
-    const double relative = kU32 * (length * score(i, j, h, true) + 2 * std::abs(lse(i, h)) + 16);
+    const double off = score_error(score(i, j, h, true));
+    const double relative = off + kU32 * (2 * std::abs(lse(i, h)) + 16);
     double dp = 0, dp_magnitude = 0;
     for (std::int64_t c = 0; c < d; ++c) {
       const double product = dout(i, h * d + c) * v(j, kv + c);
       dp += product;
       dp_magnitude += std::abs(product);
     }
-    const double ds = p * (dp - delta) * shape.scale;
+    const double bent = shape.softcap > 0 ? score(i, j, h) / shape.softcap : 0.0, slope = 1 - bent * bent;
+    const double slope_error = shape.softcap > 0 ? 2 * off / shape.softcap + 4 * kU32 : 0.0;
+    const double ds = p * (dp - delta) * shape.scale * slope;
     const double ds_exact =
-        p * shape.scale * (relative * std::abs(dp - delta) + kU32 * length * (dp_magnitude + delta_magnitude));
+        p * shape.scale *
+        ((relative + slope_error) * std::abs(dp - delta) + kU32 * length * (dp_magnitude + delta_magnitude));
     const double ds_error = ds_exact + rounding * (std::abs(ds) + ds_exact);
     // Sums run over at most all queries of all heads of a group, or all keys.
     const double sum = kU32 * static_cast<double>(q.rows * (shape.heads / shape.kv_heads) + k.rows);

@@ -12,6 +12,7 @@ struct Case {
   std::string name;
   std::int64_t heads, kv_heads, head_dim, window, queries, keys;
   std::vector<AttentionSpan> spans;
+  float softcap = 0;
 };
 
 std::vector<Case> cases() {
@@ -22,7 +23,9 @@ std::vector<Case> cases() {
           {"window over tiles", 2, 1, 32, 70, 210, 210, {{0, 10, 0, 10}, {10, 210, 10, 210}}},
           {"cache: few queries", 9, 3, 64, 0, 2, 131, {{0, 1, 0, 67}, {1, 2, 67, 131}}},
           {"cache: many queries", 2, 2, 40, 50, 70, 150, {{0, 70, 5, 150}}},
-          {"rows in no span", 2, 1, 16, 0, 30, 30, {{3, 10, 2, 9}, {12, 25, 9, 22}}}};
+          {"rows in no span", 2, 1, 16, 0, 30, 30, {{3, 10, 2, 9}, {12, 25, 9, 22}}},
+          {"soft cap", 4, 2, 24, 0, 130, 130, {{0, 60, 0, 60}, {60, 130, 60, 130}}, 0.4f},
+          {"soft cap, window, few queries", 2, 1, 40, 30, 3, 131, {{0, 3, 0, 131}}, 0.3f}};
 }
 
 struct Tensors {
@@ -40,7 +43,7 @@ struct Tensors {
 };
 
 AttentionShape shape_of(const Case& c) {
-  return {c.heads, c.kv_heads, c.head_dim, 1.0f / std::sqrt(static_cast<float>(c.head_dim)), c.window};
+  return {c.heads, c.kv_heads, c.head_dim, 1.0f / std::sqrt(static_cast<float>(c.head_dim)), c.window, c.softcap};
 }
 
 /// Where the CPU multiplies bf16, probabilities are rounded to it.

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 #include "../ops/harness.h"
@@ -157,11 +158,90 @@ TEST_P(ElementwiseTest, SwiGlu) {
       dg(r, c) = d * u * s * (1 + g * (1 - s));
       du(r, c) = d * g * s;
     }
-    swiglu(ctx_, gate, up, out);
+    glu(ctx_, Gate::Silu, gate, up, out);
     expect_close(out, y, 16.0, "swiglu", 1e-30);
-    swiglu_backward(ctx_, gate, up, dout, gate, up);  // in place
-    expect_close(gate, dg, 16.0, "dgate", 20.0);      // 1 + g (1 - s) cancels: terms up to |g|·|u|
+    glu_backward(ctx_, Gate::Silu, gate, up, dout, gate, up);  // in place
+    expect_close(gate, dg, 16.0, "dgate", 20.0);               // 1 + g (1 - s) cancels: terms up to |g|·|u|
     expect_close(up, du, 16.0, "dup", 1e-30);
+  }
+}
+
+TEST_P(ElementwiseTest, GeGlu) {
+  const double twice = 2 * std::sqrt(2 / std::numbers::pi), cubic = 0.044715;
+  for (const DType type : kActivations) {
+    const TestTensor gate(type, 7, 45, 1, 4.0, 3), up(type, 7, 45, 2, 2.0), dout(type, 7, 45, 3), out(type, 7, 45, 4);
+    set(gate, 0, 0, -30.0);
+    set(gate, 0, 1, 30.0);
+    Matrix y(7, 45), dg(7, 45), du(7, 45);
+    for (std::int64_t i = 0; i < 7 * 45; ++i) {
+      const std::int64_t r = i / 45, c = i % 45;
+      const double g = get(gate, r, c), u = get(up, r, c), d = get(dout, r, c);
+      const double inner = twice * (g + cubic * g * g * g), slope = twice * (1 + 3 * cubic * g * g);
+      const double s = reference::sigmoid(inner);
+      y(r, c) = g * s * u;
+      dg(r, c) = d * u * s * (1 + g * slope * (1 - s));
+      du(r, c) = d * g * s;
+    }
+    // sigmoid's argument grows to about 2 |g|³ · 0.036 + 1.6 |g| < 40 before s is 0 or 1: that many ulp of it.
+    glu(ctx_, Gate::GeluTanh, gate, up, out);
+    expect_close(out, y, 16.0 + 4 * 40.0, "geglu", 1e-30);
+    glu_backward(ctx_, Gate::GeluTanh, gate, up, dout, gate, up);
+    expect_close(gate, dg, 16.0 + 4 * 40.0, "dgate", 8.0);
+    expect_close(up, du, 16.0 + 4 * 40.0, "dup", 1e-30);
+  }
+}
+
+TEST_P(ElementwiseTest, SoftcapAndItsGradient) {
+  for (const DType type : kActivations) {
+    const TestTensor x(DType::F32, 5, 37, 1, 60.0, 2), grad(type, 5, 37, 2, 1.0, 1);
+    Matrix y(5, 37), expected(5, 37);
+    for (std::int64_t r = 0; r < 5; ++r)
+      for (std::int64_t c = 0; c < 37; ++c) {
+        const double t = std::tanh(get(x, r, c) / 30.0);
+        y(r, c) = 30.0 * t;
+        expected(r, c) = get(grad, r, c) * (1 - t * t);
+      }
+    softcap(ctx_, x, 30.0f);
+    expect_close(x, y, 8.0, "softcap", 30.0);
+    softcap_backward(ctx_, x, 30.0f, grad);
+    expect_close(grad, expected, 24.0, "softcap gradient", 1.0);
+  }
+}
+
+TEST_P(ElementwiseTest, RowsAndColumnSums) {
+  for (const DType type : kActivations) {
+    const std::int64_t rows = 131, cols = 45;
+    const TestTensor x(DType::F32, rows, cols, 1, 1.0, 3), row(DType::F32, 1, cols, 2), dy(type, rows, cols, 3, 1.0, 2);
+    const TestTensor sums(DType::F32, 1, cols, 4);
+    Matrix added = x.matrix(), total = sums.matrix();
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < cols; ++c) {
+        added(r, c) += get(row, 0, c);
+        total(0, c) += get(dy, r, c);
+      }
+    add_row(ctx_, x, row);
+    expect_close(x, added, 1.0, "row");
+    add_column_sums(ctx_, dy, sums);
+    expect_close(sums, total, static_cast<double>(rows), "column sums", static_cast<double>(rows));
+  }
+}
+
+TEST_P(ElementwiseTest, RopeOfAPartOfEachHead) {
+  const std::int64_t heads = 2, dim = 20, half = 6, rows = 4;
+  const std::int32_t positions[] = {0, 3, 1, 2};
+  for (const DType type : kActivations) {
+    const TestTensor x(type, rows, heads * dim, 1), cosine(DType::F32, 4, half, 2), sine(DType::F32, 4, half, 3);
+    Matrix expected = x.matrix();
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t h = 0; h < heads; ++h)
+        for (std::int64_t i = 0; i < half; ++i) {
+          const std::int64_t low = h * dim + i, high = low + half;
+          const double c = get(cosine, positions[r], i), s = get(sine, positions[r], i);
+          expected(r, low) = get(x, r, low) * c - get(x, r, high) * s;
+          expected(r, high) = get(x, r, high) * c + get(x, r, low) * s;
+        }
+    rope(ctx_, x, dim, positions, cosine, sine, false);
+    expect_close(x, expected, 3.0, "rope of a part", 1.0);
   }
 }
 

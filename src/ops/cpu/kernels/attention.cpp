@@ -134,8 +134,9 @@ void prepare(const AttentionGradTask& task, const GradScratch& s) {
 template <typename Unit>
 void probabilities(const AttentionTask& t, const GradScratch& s, Index query_tile, Index key_tile) {
   constexpr Index kDepth = Unit::kDepth;
-  const Vec scale(t.scale);
   const Index queries = TilePair(t, query_tile, key_tile).queries;
+  if (t.softcap > 0) softcap(s.p, queries * kTile, t.scale, t.softcap);
+  const Vec scale(t.scale), scored(t.softcap > 0 ? 1.0f : t.scale), inverse_cap(t.softcap > 0 ? 1.0f / t.softcap : 0.0f);
   if (!fully_visible(t, query_tile, key_tile))
     for (Index row = 0; row < queries; ++row) mask_row(t, query_tile, key_tile, row, s.p + row * kTile, -__builtin_inff());
   for (Index first = 0; first < queries; first += kDepth)
@@ -145,8 +146,12 @@ void probabilities(const AttentionTask& t, const GradScratch& s, Index query_til
         const Index row = first + r, query = query_tile * kTile + row;
         p[r] = ds[r] = Vec(0.0f);
         if (row >= queries) continue;
-        p[r] = exp(load(s.p + row * kTile + j) * scale - Vec(s.lse[query]));
+        const Vec score = load(s.p + row * kTile + j) * scored;
+        p[r] = exp(score - Vec(s.lse[query]));
         ds[r] = p[r] * (load(s.ds + row * kTile + j) - Vec(s.delta[query])) * scale;
+        if (t.softcap <= 0) continue;
+        const Vec bent = max(score, Vec(-t.softcap)) * inverse_cap;  // what is hidden stands at -inf: its p is 0
+        ds[r] = ds[r] * (Vec(1.0f) - bent * bent);
       }
       store(s.p + first / kDepth * kTile + j, Unit::stack(p));
       store(s.ds + first / kDepth * kTile + j, Unit::stack(ds));
@@ -172,7 +177,10 @@ void tile_forward(const AttentionTask& t, const AttentionPacked& packed, Index q
     const TilePair pair(t, query_tile, key_tile);
     tile_product<Unit>({q, units, 1}, packed.k_columns + key_tile * kTile * units, scores, kTile, pair.scores(t.head_dim),
                        false);
-    scale(scores, count * kTile, t.scale);
+    if (t.softcap > 0)
+      softcap(scores, count * kTile, t.scale, t.softcap);
+    else
+      scale(scores, count * kTile, t.scale);
     const bool masked = !fully_visible(t, query_tile, key_tile);
     for (Index row = 0; row < count; ++row) {
       if (masked) mask_row(t, query_tile, key_tile, row, scores + row * kTile, -__builtin_inff());

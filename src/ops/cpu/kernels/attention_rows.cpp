@@ -57,6 +57,7 @@ void attend(const AttentionTask& t, Index query, Index first_key, Index end_key)
     prefetch<T>(t.k, begin + count, begin + 2 * count < end_key ? begin + 2 * count : end_key, t.head_dim);
     for (; done + 4 <= count; done += 4) dots<T, 4>(t, query_row, begin + done, scores + done);
     for (; done < count; ++done) dots<T, 1>(t, query_row, begin + done, scores + done);
+    if (t.softcap > 0) softcap(scores, count, 1.0f, t.softcap);
     for (; done < kKeyTile; ++done) scores[done] = -__builtin_inff();
     for (Index j = 0; j < count; ++j) top = scores[j] > top ? scores[j] : top;
     float rescale[kLanes];

@@ -89,8 +89,8 @@ void rmsnorm_dweight(Rows dy, Rows x, const float* rstd, float* dweight, Index r
   }
 }
 
-void rope(Rows x, Index heads, Index head_dim, const std::int32_t* positions, Rows cos, Rows sin, bool inverse, Index rows) {
-  const Index half = head_dim / 2;
+void rope(Rows x, Index heads, Index head_dim, Index half, const std::int32_t* positions, Rows cos, Rows sin, bool inverse,
+          Index rows) {
   const Vec direction(inverse ? -1.0f : 1.0f);
   with_activation(x.type, [&](auto* tag) {
     for (Index r = 0; r < rows; ++r) {

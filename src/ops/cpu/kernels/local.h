@@ -12,9 +12,12 @@ void scale(float* x, Index n, float factor);
 void rmsnorm(Rows x, const float* weight, float eps, Rows y, float* rstd, Index rows, Index cols);
 void rmsnorm_backward(Rows dy, Rows x, const float* weight, const float* rstd, Rows dx, Index rows, Index cols);
 void rmsnorm_dweight(Rows dy, Rows x, const float* rstd, float* dweight, Index rows, Index cols);
-void rope(Rows x, Index heads, Index head_dim, const std::int32_t* positions, Rows cos, Rows sin, bool inverse, Index rows);
-void swiglu(Rows gate, Rows up, Rows out, Index rows, Index cols);
-void swiglu_backward(Rows gate, Rows up, Rows dout, Rows dgate, Rows dup, Index rows, Index cols);
+void rope(Rows x, Index heads, Index head_dim, Index half, const std::int32_t* positions, Rows cos, Rows sin, bool inverse,
+          Index rows);
+void glu(Gate kind, Rows gate, Rows up, Rows out, Index rows, Index cols);
+void glu_backward(Gate kind, Rows gate, Rows up, Rows dout, Rows dgate, Rows dup, Index rows, Index cols);
+void softcap(float* x, Index n, float factor, float cap);
+void softcap_backward(Rows y, float cap, Rows grad, Index rows, Index cols);
 void attention_rows(const AttentionTask& task, Index query_begin, Index query_end);
 void attention_pack_rows(Rows x, Index rows, Index head_dim, float* out);
 void attention_pack_columns(Rows x, Index rows, Index head_dim, float* out);

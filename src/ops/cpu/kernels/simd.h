@@ -246,6 +246,8 @@ TEMPER_INLINE Vec exp(const Vec& x) {
   return result;
 }
 
+TEMPER_INLINE Vec tanh(const Vec& x) { return Vec(1.0f) - Vec(2.0f) / (exp(x + x) + Vec(1.0f)); }
+
 // ---- Types --------------------------------------------------------------------------------------------------------------
 
 template <typename T>
