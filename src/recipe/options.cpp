@@ -113,7 +113,9 @@ std::string expectation(const Option& option) {
                                [&](std::int64_t& (*)(Recipe&)) { return "an integer" + limits; },
                                [&](double& (*)(Recipe&)) { return "a number" + limits; },
                                [](std::string& (*)(Recipe&)) { return std::string("text"); },
-                               [&](std::vector<std::string>& (*)(Recipe&)) { return "a list of " + joined; },
+                               [&](std::vector<std::string>& (*)(Recipe&)) {
+                                 return joined.empty() ? std::string("a list") : "a list of " + joined;
+                               },
                                [&](const ChoiceField&) { return "one of " + joined; }},
                     option.field);
 }
@@ -123,7 +125,7 @@ void assign_list(const Option& option, Recipe& recipe, const std::vector<std::st
   for (const std::string& item : items)
     if (!option.choices.empty() && std::ranges::find(option.choices, item) == option.choices.end())
       refuse(option, item, where);
-  if (items.empty()) refuse(option, "", where);
+  if (items.empty() && !option.choices.empty()) refuse(option, "", where);
   std::get<std::vector<std::string>& (*)(Recipe&)>(option.field)(recipe) = items;
 }
 
