@@ -24,8 +24,13 @@ struct Outcome {
 /// its post-training quantization if given, and this run.
 Outcome train(const Recipe& recipe);
 
-/// Quantizes recipe.model.path without training to the GGUF recipe.out.
+/// Quantizes a model or run without further training to the GGUF recipe.out, by recipe.quant.method.
 Outcome quantize(const Recipe& recipe);
+
+/// Measures the importance of the columns of recipe.model's projections on recipe.eval.text (windows as llama-imatrix cuts
+/// them) or on recipe.calibration, and writes it in llama.cpp's format to recipe.out (GGUF; the older format for a name that
+/// ends in .dat).
+Outcome imatrix(const Recipe& recipe);
 
 /// Exports a run or model to recipe.exporting.to at recipe.out, reopens the file and verifies it.
 Outcome export_model(const Recipe& recipe);

@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "api/engine.h"
-#include "api/plan.h"
 #include "api/results.h"
 #include "base/atomic_file.h"
 #include "base/log.h"
@@ -66,10 +65,6 @@ eval::GenerationOptions generation_options(const recipe::GenerateOptions& o) {
   return options;
 }
 
-Outcome outcome_of(const exporter::ExportReport& report) {
-  return {exporter::to_text(report), exporter::to_json(report).dump()};
-}
-
 }  // namespace
 
 Outcome train(const Recipe& recipe) {
@@ -97,21 +92,10 @@ Outcome train(const Recipe& recipe) {
   return {text, json.dump()};
 }
 
-Outcome quantize(const Recipe& recipe) {
-  const Engine engine(recipe.runtime);
-  if (has_budget(recipe)) return quantize_within(engine.context(), recipe);
-  return outcome_of(exporter::quantize(engine.context(), recipe));
-}
-
 Outcome export_model(const Recipe& recipe) {
   const Engine engine(recipe.runtime);
-  return outcome_of(exporter::export_model(engine.context(), recipe));
-}
-
-Outcome evaluate(const Recipe& recipe) {
-  const Engine engine(recipe.runtime);
-  const eval::EvalReport report = eval::evaluate(engine.context(), recipe);
-  return {eval::to_text(report), eval::to_json(report).dump()};
+  const exporter::ExportReport report = exporter::export_model(engine.context(), recipe);
+  return {exporter::to_text(report), exporter::to_json(report).dump()};
 }
 
 Outcome generate(const Recipe& recipe, const TextSink& sink) {

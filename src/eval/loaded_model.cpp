@@ -23,10 +23,20 @@ void check_codes(const model::EncodedWeights& weights, const RunInfo& run, const
         folder.string(), found, run.codes_checksum, run.base_model);
 }
 
+void merge_adapters(const ExecContext& ctx, const model::Adapters& adapters, model::BaseWeights& base) {
+  for (std::size_t i = 0; i < base.table().size(); ++i) {
+    const model::Adapters::Entry* entry = adapters.find(i);
+    if (!entry) continue;
+    Tensor merged(base.storage(), base.tensor(i).shape);
+    ops::merge_lora(ctx, base.tensor(i), adapters.lora(*entry), merged);
+    base.replace(ctx, i, std::move(merged));
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std::filesystem::path& path,
-                                               const std::string& scheme) {
+                                               const std::string& scheme, const CodeMaker* maker) {
   std::unique_ptr<LoadedModel> loaded(new LoadedModel);
   loaded->path_ = path;
   if (is_run(path)) loaded->run_ = read_run_info(path);
@@ -37,6 +47,9 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
         "{}: trained with scheme {}, asked for {}: codes of another scheme are not what was trained; leave the "
         "scheme out, or export the run to a 16-bit model and quantize that",
         path.string(), run->scheme, scheme);
+  if (trained && maker)
+    throw BadRecipe("{}: trained with scheme {}: its codes are made already; leave quant.method out", path.string(),
+                    run->scheme);
   const std::string used = trained ? run->scheme : scheme;
   const quant::Scheme* formats = used == kNoScheme ? nullptr : &quant::scheme(used);
 
@@ -57,10 +70,16 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
     status(fmt::format("making {} codes", used));
     loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute);
     loaded->encoded_ = std::make_unique<model::EncodedWeights>(
-        ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage());
-    std::vector<model::Encoding> how;
-    if (trained && run->kept_codes) how = model::restore_kept_codes(ctx, path / model::kKeptCodesName, *loaded->encoded_);
-    loaded->encoded_->encode(ctx, loaded->adapters_.get(), nullptr, how);
+        ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage(),
+        maker ? maker->codes : model::Codes::Rounded);
+    if (maker) {
+      if (loaded->adapters_) merge_adapters(ctx, *loaded->adapters_, *loaded->base_);
+      maker->fill(ctx, *loaded->encoded_, *loaded->tokenizer_);
+    } else {
+      std::vector<model::Encoding> how;
+      if (trained && run->kept_codes) how = model::restore_kept_codes(ctx, path / model::kKeptCodesName, *loaded->encoded_);
+      loaded->encoded_->encode(ctx, loaded->adapters_.get(), nullptr, how);
+    }
     if (trained) check_codes(*loaded->encoded_, *run, path);
     source = loaded->encoded_.get();
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,16 +17,22 @@
 
 namespace temper::eval {
 
+/// Makes the codes of a model that is quantized in memory, in place of rounding to nearest.
+struct CodeMaker {
+  model::Codes codes = model::Codes::Given;
+  std::function<void(const ExecContext& ctx, model::EncodedWeights& weights, const text::Tokenizer& tokenizer)> fill;
+};
+
 /// Opens `path` and builds whatever it takes to run it; without a scheme, weights stay in the number formats in which the
 /// file holds them. A run with a scheme is evaluated as trained: its adapters merged,
 /// its codes made again (they are a pure function of base and adapter, but where the run kept them) and checked against the
 /// run's checksum (VerifyFailed if they differ). A run without a scheme applies its adapters unmerged. With `scheme` given,
 /// a 16-bit model or run is quantized in memory (PTQ): adapters merged and rounded to 16-bit first; BadRecipe if the run was
-/// trained with another scheme.
+/// trained with another scheme. `maker` (may be null) then makes the codes, of a base in which adapters are merged already.
 class LoadedModel {
  public:
   static std::unique_ptr<LoadedModel> open(const ExecContext& ctx, const std::filesystem::path& path,
-                                           const std::string& scheme = "none");
+                                           const std::string& scheme = "none", const CodeMaker* maker = nullptr);
 
   const std::filesystem::path& path() const { return path_; }
   bool from_run() const { return run_.has_value(); }

@@ -118,24 +118,35 @@ void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportS
   report.path = fs::path(report.path).replace_filename(path.filename()).string();
 }
 
-/// Rounds a model to nearest and writes it as `target`.
-ExportReport write_quantized(const ExecContext& ctx, const recipe::Recipe& recipe, const model::CheckpointReader& reader,
-                             const GgufTarget& target, std::string_view name) {
+std::string quantize_promise(std::string_view how) {
+  return fmt::format("{} from the 16-bit weights; reopened, every tensor's bytes as they were made", how);
+}
+
+/// Writes a quantized model as `target`: the codes of `source` or, without codes at hand, rounded to nearest.
+ExportReport write_quantized(const ExecContext& ctx, const recipe::Recipe& recipe, const ExportSource& source,
+                             const text::Tokenizer* tokenizer, const GgufTarget& target, std::string_view name) {
   ExportReport report;
   report.target = name;
   report.path = recipe.out;
-  // A GGUF's tokenizer is copied as it stands.
-  std::optional<text::Tokenizer> tokenizer;
-  if (!reader.gguf() || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
   const Aside out(recipe.out);
-  const WrittenGguf written = write_gguf(ctx, ExportSource(reader, tokenizer ? &*tokenizer : nullptr), target, out.path(),
-                                         split_bytes(recipe.exporting));
-  verify_gguf_bytes(reader.table(), written.pieces, written.path);
+  const WrittenGguf written = write_gguf(ctx, source, target, out.path(), split_bytes(recipe.exporting));
+  verify_gguf_bytes(source.table(), written.pieces, written.path);
   measure_size(report, written.path);
   if (tokenizer) write_modelfile(recipe, *tokenizer, written.path);
   report.path = fs::path(report.path).replace_filename(written.path.filename()).string();
   out.publish();
-  report.promise = "rounded to nearest from the 16-bit weights; reopened, every tensor's bytes as they were made";
+  return report;
+}
+
+/// The same of a model on disk, rounded to nearest, one tensor at a time.
+ExportReport round_to_nearest(const ExecContext& ctx, const recipe::Recipe& recipe, const model::CheckpointReader& reader,
+                              const GgufTarget& target, std::string_view name) {
+  // A GGUF's tokenizer is copied as it stands.
+  std::optional<text::Tokenizer> tokenizer;
+  if (!reader.gguf() || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
+  const text::Tokenizer* at_hand = tokenizer ? &*tokenizer : nullptr;
+  ExportReport report = write_quantized(ctx, recipe, ExportSource(reader, at_hand), at_hand, target, name);
+  report.promise = quantize_promise("rounded to nearest");
   return report;
 }
 
@@ -173,26 +184,38 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   return report;
 }
 
-ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe) {
+void require_wire(const quant::Scheme& scheme) {
+  if (!scheme.wires.empty()) return;
+  std::vector<std::string> carried;
+  for (const quant::Scheme& other : quant::schemes())
+    if (!other.wires.empty()) carried.push_back(fmt::format("{} ({})", other.name, fmt::join(other.wires, ", ")));
+  throw BadRecipe(
+      "scheme {}: no file format that temper writes can carry it yet; it trains and evaluates. Schemes that can be "
+      "written: {}",
+      scheme.name, fmt::join(carried, ", "));
+}
+
+ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe, const MadeCodes* codes) {
   const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
-  if (scheme.wires.empty()) {
-    std::vector<std::string> carried;
-    for (const quant::Scheme& other : quant::schemes())
-      if (!other.wires.empty()) carried.push_back(fmt::format("{} ({})", other.name, fmt::join(other.wires, ", ")));
-    throw BadRecipe(
-        "scheme {}: no file format that temper writes can carry it yet; it trains and evaluates. Schemes that can be "
-        "written: {}",
-        scheme.name, fmt::join(carried, ", "));
-  }
+  require_wire(scheme);
   const std::string& wire = scheme.wires.front();
-  const auto reader = model::CheckpointReader::open(recipe.model.path);
-  log_info("{}", model::describe(reader.table(), scheme));
-  return write_quantized(ctx, recipe, reader, gguf_target(std::string_view(wire).substr(5)), wire);
+  GgufTarget target = gguf_target(std::string_view(wire).substr(5));
+  if (!codes) {
+    const auto reader = model::CheckpointReader::open(recipe.model.path);
+    log_info("{}", model::describe(reader.table(), scheme));
+    return round_to_nearest(ctx, recipe, reader, target, wire);
+  }
+  target.importance = codes->importance;
+  eval::LoadedModel& model = codes->model;
+  const ExportSource source(model.reader(), &model.tokenizer(), model.adapters(), model.encoded());
+  ExportReport report = write_quantized(ctx, recipe, source, &model.tokenizer(), target, wire);
+  report.promise = quantize_promise(codes->how);
+  return report;
 }
 
 ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs) {
   const auto reader = model::CheckpointReader::open(recipe.model.path);
-  return write_quantized(ctx, recipe, reader, mixed_target(reader.table(), std::move(codecs)), "gguf, mixed");
+  return round_to_nearest(ctx, recipe, reader, mixed_target(reader.table(), std::move(codecs)), "gguf, mixed");
 }
 
 nlohmann::ordered_json to_json(const ExportReport& r) {

@@ -36,8 +36,19 @@ std::string to_text(const ExportReport& report);
 /// Throws BadRecipe for an unknown target or a scheme that no wire carries (listing those that can).
 ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe);
 
-/// Post-training quantization of a model to a GGUF at recipe.out, streaming one tensor at a time, with recipe.quant.scheme.
-ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe);
+/// Codes of recipe.quant.scheme that some method of post-training quantization made, in memory.
+struct MadeCodes {
+  eval::LoadedModel& model;
+  std::optional<ImportanceNote> importance;  ///< Where an importance matrix chose the formats.
+  std::string how;                           ///< "rounded to nearest", …
+};
+
+/// Post-training quantization of a model to a GGUF at recipe.out with recipe.quant.scheme: of the codes given, or, without
+/// any, rounded to nearest, streaming one tensor at a time. Throws BadRecipe, before any work, for a scheme that no wire
+/// carries.
+ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe, const MadeCodes* codes = nullptr);
+/// Throws that BadRecipe.
+void require_wire(const quant::Scheme& scheme);
 
 /// The same with a codec for each tensor, by table index (null: BF16). Throws Unsupported for one that is no type of GGUF.
 ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs);

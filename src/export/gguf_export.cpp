@@ -47,13 +47,20 @@ files::GgmlType ggml_type(const quant::Codec& codec) {
 
 const quant::Codec* codec_of(const GgufTarget& target, const model::TensorTable& table, std::size_t tensor) {
   if (!target.codecs.empty()) return target.codecs[tensor];
-  return target.scheme ? target.scheme->codec_for(table[tensor].place) : nullptr;
+  return target.scheme ? target.scheme->codec_for(table[tensor].place, target.importance.has_value()) : nullptr;
 }
 
 /// Keys that this export states itself, whatever the source said.
 void add_own_keys(files::GgufWriter& writer, const GgufTarget& target) {
   writer.add_u32("general.file_type", target.file_type);
   writer.add_u32("general.quantization_version", 2);
+  if (!target.importance) return;
+  constexpr std::size_t kLongest = 127;  // what llama.cpp keeps of a text
+  const ImportanceNote& note = *target.importance;
+  if (!note.file.empty()) writer.add_string("quantize.imatrix.file", note.file.substr(0, kLongest));
+  if (!note.dataset.empty()) writer.add_string("quantize.imatrix.dataset", note.dataset.substr(0, kLongest));
+  writer.add_u32("quantize.imatrix.entries_count", static_cast<std::uint32_t>(note.entries));
+  if (note.chunks > 0) writer.add_u32("quantize.imatrix.chunks_count", static_cast<std::uint32_t>(note.chunks));
 }
 
 bool is_own_key(std::string_view key) {

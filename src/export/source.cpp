@@ -1,8 +1,19 @@
 #include "export/source.h"
 
+#include <cstring>
+
 namespace temper::exporter {
 
+TensorView ExportSource::replacement(std::size_t index) const {
+  return trained_ && trained_->base().replaced(index) ? trained_->base().tensor(index) : TensorView();
+}
+
 Tensor ExportSource::merged(const ExecContext& ctx, std::size_t index) const {
+  if (const TensorView replaced = replacement(index)) {
+    Tensor copy(replaced.dtype, replaced.shape);
+    ops::convert(ctx, replaced, copy);
+    return copy;
+  }
   Tensor base(arch().dtype, table()[index].shape);
   reader_.read(index, base);
   const model::Adapters::Entry* entry = adapters_ ? adapters_->find(index) : nullptr;
@@ -15,6 +26,7 @@ Tensor ExportSource::merged(const ExecContext& ctx, std::size_t index) const {
 TensorView ExportSource::mapped(std::size_t index) const {
   const model::StoredTensor stored = reader_.stored(index);
   const bool adapted = adapters_ && adapters_->find(index);
+  if (replacement(index)) return {};
   return stored.as_is(arch().dtype) && !adapted ? stored.plain : TensorView();
 }
 
@@ -29,7 +41,10 @@ bool ExportSource::rows_apart(std::size_t index, const quant::Codec& codec) cons
 
 Tensor ExportSource::norm(std::size_t index) const {
   Tensor out(DType::F32, table()[index].shape);
-  reader_.read(index, out);
+  if (const TensorView replaced = replacement(index))
+    std::memcpy(out->data, replaced.data, out->bytes());
+  else
+    reader_.read(index, out);
   return out;
 }
 

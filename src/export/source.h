@@ -31,7 +31,8 @@ class ExportSource {
   /// The scheme of the codes at hand, or null.
   const quant::Scheme* trained_scheme() const { return trained_ ? &trained_->scheme() : nullptr; }
 
-  /// A matrix in HF order and in the checkpoint's dtype (arch().dtype), adapters merged: round(W + s·B·A).
+  /// A matrix in HF order and in the checkpoint's dtype (arch().dtype), adapters merged: round(W + s·B·A); or what stands in
+  /// its place in the base of the codes at hand.
   Tensor merged(const ExecContext& ctx, std::size_t index) const;
   /// A norm in F32.
   Tensor norm(std::size_t index) const;
@@ -45,6 +46,8 @@ class ExportSource {
  private:
   /// merged() as the mapped file holds it, if that holds just these values; else null.
   TensorView mapped(std::size_t index) const;
+  /// What stands in place of the checkpoint's tensor, or null.
+  TensorView replacement(std::size_t index) const;
   /// The codes that it was trained with, if they are in that codec; else an empty view.
   quant::EncodedView trained_codes(std::size_t index, const quant::Codec& codec) const;
 

@@ -3,7 +3,7 @@
 namespace temper::model {
 
 BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute)
-    : table_(reader.table()), storage_(reader.arch().dtype) {
+    : table_(reader.table()), arch_(reader.arch()), storage_(reader.arch().dtype) {
   tensors_.resize(table_.size());
   for (std::size_t i = 0; i < table_.size(); ++i) {
     const StoredTensor stored = reader.stored(i);
@@ -27,18 +27,36 @@ BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute)
 BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer, WeightForm) {
   BlockWeights weights;
   fill_vectors(weights.vectors, table_, layer, [&](std::size_t index) { return tensors_[index]; });
-  for (std::size_t l = 0; l < kLinears.size(); ++l) {
-    const TensorView& resident = tensors_[table_.linear(layer, kLinears[l])];
-    weights.linear[l] = resident;
-    if (storage_ == ctx.compute) continue;
-    if (!scratch_[l]) scratch_[l] = Tensor(ctx.compute, resident.shape);
-    ops::convert(ctx, resident, scratch_[l]);
-    weights.linear[l] = scratch_[l];
-  }
+  for (std::size_t l = 0; l < kLinears.size(); ++l) weights.linear[l] = operand(ctx, layer, l);
   return weights;
 }
 
-EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged)
+TensorView BaseWeights::operand(const ExecContext& ctx, int layer, std::size_t linear) {
+  const TensorView& resident = tensors_[table_.linear(layer, kLinears[linear])];
+  if (storage_ == ctx.compute) return resident;
+  Tensor& scratch = scratch_[linear];
+  if (!scratch) scratch = Tensor(ctx.compute, resident.shape);
+  ops::convert(ctx, resident, scratch);
+  return scratch;
+}
+
+void BaseWeights::replace(const ExecContext& ctx, std::size_t index, Tensor tensor) {
+  if (tensor->shape != tensors_[index].shape || tensor->dtype != tensors_[index].dtype)
+    throw LogicError("replace {}: {} {} in place of {} {}", table_[index].hf_name, dtype_name(tensor->dtype),
+                     tensor->shape.str(), dtype_name(tensors_[index].dtype), tensors_[index].shape.str());
+  replaced_.resize(table_.size());
+  replaced_[index] = true;
+  tensors_[index] = owned_.emplace_back(std::move(tensor));
+  if (index != table_.head()) return;
+  if (head_copy_) {
+    ops::convert(ctx, tensors_[index], head_copy_);
+  } else {
+    head_ = tensors_[index];
+  }
+}
+
+EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged,
+                               Codes codes)
     : base_(base), scheme_(scheme), merged_(merged) {
   require_fit(base.table(), scheme);
   const TensorTable& table = base.table();
@@ -47,13 +65,14 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
   encoded_.resize(table.size());
   operands_.resize(table.size());
   for (std::size_t i = 0; i < table.size(); ++i) {
-    const quant::Codec* codec = codecs_[i] = scheme.codec_for(table[i].place);
-    if (!codec && scheme.mix && table[i].role == quant::Role::Linear && !scheme.rule_for(table[i].place))
+    const quant::Codec* codec = codecs_[i] = scheme.codec_for(table[i].place, codes == Codes::GivenWithImportance);
+    if (codes == Codes::Rounded && !codec && scheme.mix && table[i].role == quant::Role::Linear &&
+        !scheme.rule_for(table[i].place))
       throw BadRecipe("scheme {}: no block divides the rows of {} {}; it can be quantized (it stays 16-bit) but not trained",
                       scheme.name, table[i].hf_name, table[i].shape.str());
     if (const quant::Codec* input = scheme.input_codec_for(table[i].place))
       inputs_[i] = &quant::in_dtype(*input, ctx.compute);
-    if (!codec) continue;
+    if (!codec || codes != Codes::Rounded) continue;
     const Shape& shape = table[i].shape;
     encoded_[i].resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
     if (table[i].role == quant::Role::Linear) continue;
@@ -61,6 +80,18 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
     operands_[i] = Tensor(ctx.compute, shape);
     ops::decode(ctx, encoded(i), operands_[i]);
   }
+}
+
+void EncodedWeights::set(const ExecContext& ctx, std::size_t index, std::vector<std::byte> bytes) {
+  const TensorInfo& info = table()[index];
+  const std::size_t expected =
+      codecs_[index] ? static_cast<std::size_t>(info.shape[0]) * codecs_[index]->row_bytes(info.shape[1]) : 0;
+  if (expected == 0 || bytes.size() != expected)
+    throw LogicError("codes of {}: {} bytes, expected {}", info.hf_name, bytes.size(), expected);
+  encoded_[index] = std::move(bytes);
+  if (info.role == quant::Role::Linear) return;
+  if (!operands_[index]) operands_[index] = Tensor(ctx.compute, info.shape);
+  ops::decode(ctx, encoded(index), operands_[index]);
 }
 
 quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* adapters,
@@ -106,8 +137,8 @@ BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightFo
   fill_vectors(weights.vectors, table, layer, [&](std::size_t index) { return base_.tensor(index); });
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const std::size_t index = table.linear(layer, kLinears[l]);
-    if (!codecs_[index]) {
-      weights.linear[l] = operands_[index];
+    if (encoded_[index].empty()) {
+      weights.linear[l] = operands_[index] ? ops::Weight(operands_[index]) : base_.operand(ctx, layer, l);
       continue;
     }
     weights.linear[l] = ops::Weight(encoded(index));

@@ -61,15 +61,24 @@ class BaseWeights : public WeightSource {
   TensorView final_norm() const override { return tensors_[table_.final_norm()]; }
 
   const TensorTable& table() const { return table_; }
+  const ArchSpec& arch() const { return arch_; }
   DType storage() const { return storage_; }
   /// A tensor as resident: matrices in storage(), norms F32.
   TensorView tensor(std::size_t index) const { return tensors_[index]; }
+  /// Puts another tensor in place of the checkpoint's, of the same shape and dtype: merged adapters, or weights that
+  /// post-training quantization transforms before it rounds them. Exports take it, too.
+  void replace(const ExecContext& ctx, std::size_t index, Tensor tensor);
+  bool replaced(std::size_t index) const { return !replaced_.empty() && replaced_[index]; }
+  /// A projection as an operand of products.
+  TensorView operand(const ExecContext& ctx, int layer, std::size_t linear);
 
  private:
   const TensorTable& table_;
+  const ArchSpec& arch_;
   DType storage_;
   std::vector<Tensor> owned_;
   std::vector<TensorView> tensors_;
+  std::vector<bool> replaced_;  // by table index; empty: none
   Tensor head_copy_;
   TensorView head_;
   std::array<Tensor, kLinears.size()> scratch_;  // operands, where storage and compute dtype differ
@@ -79,6 +88,11 @@ class BaseWeights : public WeightSource {
 /// or leave it as it is.
 enum class Encoding : std::uint8_t { Fit, KeepParameters, Leave };
 
+/// Who makes the codes. Rounded: `encode`, and embedding and head at once. Given: nobody yet; `set` puts them there, tensor
+/// by tensor, and what has none counts as it is in the base. GivenWithImportance: with the formats that the scheme chooses
+/// where there is an importance matrix.
+enum class Codes { Rounded, Given, GivenWithImportance };
+
 /// Weights held in a scheme's number formats: the codes of this step. Made from a base, with adapters merged before
 /// rounding.
 class EncodedWeights : public WeightSource {
@@ -86,7 +100,13 @@ class EncodedWeights : public WeightSource {
   /// `base` must outlive this. Merged weights are rounded to `merged` before they are fit and rounded: the checkpoint's
   /// dtype (base.storage()) for codes that any tool makes from the merged checkpoint, or F32. Throws BadRecipe if a group
   /// does not divide a row. Nothing is encoded yet but embedding and head.
-  EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged);
+  EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged,
+                 Codes codes = Codes::Rounded);
+
+  /// The format of a tensor, or null where it stays 16-bit.
+  const quant::Codec* codec(std::size_t index) const { return codecs_[index]; }
+  /// Codes and parameters of a tensor, rows in HF order, of all rows.
+  void set(const ExecContext& ctx, std::size_t index, std::vector<std::byte> bytes);
 
   /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare
   /// with the encoding before; `per_tensor`, if given, gets those of each tensor by its index in the table. `how`, by index

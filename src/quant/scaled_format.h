@@ -66,7 +66,8 @@ enum class Mapping : std::uint8_t {
 enum class ScaleType : std::uint8_t { F32, BF16, F16, E8M0, E4M3, Dynamic8 };
 
 /// What shares a parameter across rows.
-enum class Sharing : std::uint8_t { None, Tensor, Band };  // Band: 128 rows
+enum class Sharing : std::uint8_t { None, Tensor, Band };
+inline constexpr std::int64_t kBandRows = 128;
 
 struct ScaledFormat {
   std::string name;

@@ -14,7 +14,6 @@ namespace {
 constexpr float kLargest = std::numeric_limits<float>::max();
 constexpr float kMslkFloor = 1e-6f, kBnbFloor = 1e-38f;
 constexpr float kNvLargest = 448.0f * 6.0f, kNvSmallestScale = 0x1p-6f;
-constexpr std::int64_t kBandRows = 128;
 
 /// To bf16, saturating, so that what is finite stays so.
 inline bf16 saturated_bf16(float x) {

@@ -45,6 +45,9 @@ enum class Activations { Bits16, Bits8 };
 /// side of which the second half is scored, as llama.cpp's llama-perplexity counts.
 enum class Windows { Stride, LlamaPerplexity };
 
+/// How the codes of post-training quantization are found (src/ptq/method.h).
+enum class QuantMethod { Rtn, Percentile, Mse, Importance, Gptq, Awq, Best };
+
 struct ModelOptions {
   std::string path;  ///< Hugging Face folder or GGUF file.
   std::string run;   ///< Folder of a training run, in place of `path`.
@@ -79,6 +82,18 @@ struct QuantOptions {
   std::string size;                ///< Budget of a dynamic allocation ("90MB"), all tensors of the file; empty: see bits.
   double bits = 0;                 ///< The same as bits per weight over all tensors; 0: no budget.
   std::vector<std::string> types;  ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
+  QuantMethod method = QuantMethod::Rtn;
+  double percentile = 99.9;  ///< QuantMethod::Percentile: of the magnitudes of a group.
+  std::string imatrix;       ///< Importance matrix as llama.cpp writes it, GGUF or its older format.
+};
+
+/// What post-training quantization shows the model.
+struct CalibrationOptions {
+  std::string path;             ///< Plain text, or rows (.jsonl).
+  std::int64_t tokens = 65536;  ///< At most about so many; 0: all.
+  std::int64_t context = 512;   ///< Tokens per sequence.
+  std::int64_t seed = 0;        ///< Which sequences, if there are more.
+  std::int64_t memory = 1024;   ///< MB of hidden states in memory; more lie in a file.
 };
 
 struct TrainOptions {
@@ -162,6 +177,7 @@ struct Recipe {
   DataOptions data;
   LoraOptions lora;
   QuantOptions quant;
+  CalibrationOptions calibration;
   TrainOptions train;
   OptimOptions optim;
   EvalOptions eval;
@@ -172,7 +188,22 @@ struct Recipe {
   RuntimeOptions runtime;
 };
 
-enum class Verb { Train, Quantize, Export, Eval, Generate, Chat, DataInspect, Inspect, Compare, Plan, Demo, Schemes, Docs };
+enum class Verb {
+  Train,
+  Quantize,
+  Imatrix,
+  Export,
+  Eval,
+  Generate,
+  Chat,
+  DataInspect,
+  Inspect,
+  Compare,
+  Plan,
+  Demo,
+  Schemes,
+  Docs
+};
 
 /// Name of the recipe in a run's folder.
 inline constexpr std::string_view kRecipeFileName = "recipe.yaml";

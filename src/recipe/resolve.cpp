@@ -71,8 +71,46 @@ void resolve_train(Recipe& recipe) {
     throw BadRecipe("train.eval_every ({}) without held-out rows: give data.eval_path", train.eval_every);
 }
 
-void resolve_eval(const Recipe& recipe) {
+/// What the method of post-training quantization needs. A matrix or data without a method can mean one thing only.
+void resolve_method(Recipe& recipe) {
+  QuantOptions& quant = recipe.quant;
+  const bool measured = !quant.imatrix.empty() || !recipe.calibration.path.empty();
+  if (!quant.imatrix.empty() && !recipe.calibration.path.empty())
+    throw BadRecipe("quant.imatrix ({}) and calibration.path ({}) contradict each other: keep one", quant.imatrix,
+                    recipe.calibration.path);
+  if (quant.method == QuantMethod::Rtn && measured) quant.method = QuantMethod::Importance;
+  switch (quant.method) {
+    case QuantMethod::Percentile:
+      if (measured)
+        throw BadRecipe("{}: absmax-percentile looks at weights only; quant.method importance, mse, gptq and awq use it",
+                        quant.imatrix.empty() ? "calibration.path" : "quant.imatrix");
+      break;
+    case QuantMethod::Rtn:
+    case QuantMethod::Mse: break;
+    case QuantMethod::Importance:
+      if (!measured) throw BadRecipe("quant.method importance needs quant.imatrix (--imatrix) or --calibration");
+      break;
+    case QuantMethod::Gptq:
+    case QuantMethod::Awq:
+    case QuantMethod::Best:
+      if (recipe.calibration.path.empty())
+        throw BadRecipe(
+            "quant.method gptq, awq and best need calibration data: give --calibration (text, or JSONL of rows)");
+  }
+}
+
+void resolve_imatrix(const Recipe& recipe) {
+  require_set(recipe.model.path, "model.path", Verb::Imatrix);
+  require_set(recipe.out, "out", Verb::Imatrix);
+  if (recipe.eval.text.empty() == recipe.calibration.path.empty())
+    throw BadRecipe("`temper imatrix` needs one of --text (all of it, as llama-imatrix) and --calibration (a choice)");
+}
+
+void resolve_eval(Recipe& recipe) {
   require_model_or_run(recipe, Verb::Eval);
+  resolve_method(recipe);
+  if (recipe.quant.scheme == "none" && recipe.quant.method != QuantMethod::Rtn)
+    throw BadRecipe("quant.method without a scheme: give quant.scheme, or leave the method out");
   if (recipe.data.path.empty() && recipe.eval.text.empty() && recipe.eval.choices.empty())
     throw BadRecipe("nothing to measure: give --data (answer NLL), --text (perplexity) or --choices (accuracy)");
   if (recipe.eval.stride > recipe.eval.context)
@@ -127,6 +165,20 @@ void resolve_budget(const Recipe& recipe) {
   require_text_or_rows(recipe, Verb::Quantize);
 }
 
+void resolve_quantize(Recipe& recipe) {
+  require_model_or_run(recipe, Verb::Quantize);
+  require_set(recipe.out, "out", Verb::Quantize);
+  resolve_budget(recipe);
+  resolve_gguf(recipe.exporting);
+  if (recipe.quant.scheme == "none" && !has_budget(recipe))
+    throw BadRecipe("quant.scheme: `temper quantize` needs one: give --scheme, q4_0 say, or a budget: --size or --bits");
+  resolve_method(recipe);
+  if (!has_budget(recipe)) return;
+  require_set(recipe.model.path, "model.path", Verb::Quantize);
+  if (recipe.quant.method != QuantMethod::Rtn)
+    throw BadRecipe("quant.method with a budget: what a budget chooses is rounded to nearest; leave one of them out");
+}
+
 }  // namespace
 
 Recipe resolve(Recipe recipe, Verb verb) {
@@ -134,14 +186,6 @@ Recipe resolve(Recipe recipe, Verb verb) {
     case Verb::Train: resolve_train(recipe); break;
     case Verb::Eval: resolve_eval(recipe); break;
     case Verb::Export: resolve_export(recipe); break;
-    case Verb::Quantize:
-      require_set(recipe.model.path, "model.path", verb);
-      require_set(recipe.out, "out", verb);
-      resolve_budget(recipe);
-      resolve_gguf(recipe.exporting);
-      if (recipe.quant.scheme == "none" && !has_budget(recipe))
-        throw BadRecipe("quant.scheme: `temper quantize` needs one: give --scheme, q4_0 say, or a budget: --size or --bits");
-      break;
     case Verb::Compare:
       require_model_or_run(recipe, verb);
       require_text_or_rows(recipe, verb);
@@ -151,6 +195,8 @@ Recipe resolve(Recipe recipe, Verb verb) {
       resolve_budget(recipe);
       require_text_or_rows(recipe, verb);
       break;
+    case Verb::Quantize: resolve_quantize(recipe); break;
+    case Verb::Imatrix: resolve_imatrix(recipe); break;
     case Verb::Generate:
       require_model_or_run(recipe, verb);
       require_set(recipe.generate.prompt, "generate.prompt", verb);

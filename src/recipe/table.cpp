@@ -17,8 +17,10 @@ std::span<const VerbInfo> verbs() {
   static const std::vector<VerbInfo> table = {
       {Verb::Train, "train", "Fine-tune with LoRA, quantization-aware if a scheme is given",
        "temper train --model MODEL --data train.jsonl --eval-data test.jsonl --scheme q4_0 --steps 60 --lr 4e-4 --out RUN"},
-      {Verb::Quantize, "quantize", "Quantize a model after training (PTQ), one tensor at a time",
+      {Verb::Quantize, "quantize", "Quantize a model after training (PTQ)",
        "temper quantize --model MODEL --scheme q4_0 --out FILE"},
+      {Verb::Imatrix, "imatrix", "Measure the importance of every weight's column on a text, as llama-imatrix does",
+       "temper imatrix --model MODEL --text calibration.txt --out imatrix.gguf"},
       {Verb::Export, "export", "Write a run as GGUF, Hugging Face folder or adapter, and verify it",
        "temper export --run RUN --to gguf:q4_0 --out FILE"},
       {Verb::Eval, "eval", "Measure answer NLL, perplexity, KL divergence or accuracy",

@@ -28,15 +28,15 @@ inline Field out_field() {
 }
 
 inline constexpr VerbSet kTrain = verb_bit(Verb::Train), kQuantize = verb_bit(Verb::Quantize),
-                         kExport = verb_bit(Verb::Export), kEval = verb_bit(Verb::Eval),
+                         kImatrix = verb_bit(Verb::Imatrix), kExport = verb_bit(Verb::Export), kEval = verb_bit(Verb::Eval),
                          kGenerate = verb_bit(Verb::Generate), kChat = verb_bit(Verb::Chat),
                          kDataInspect = verb_bit(Verb::DataInspect), kInspect = verb_bit(Verb::Inspect),
                          kDemo = verb_bit(Verb::Demo), kSchemes = verb_bit(Verb::Schemes),
                          kCompare = verb_bit(Verb::Compare), kPlan = verb_bit(Verb::Plan);
 inline constexpr VerbSet kTalk = kGenerate | kChat;
 inline constexpr VerbSet kModelVerbs =
-    kTrain | kQuantize | kExport | kEval | kTalk | kDataInspect | kInspect | kCompare | kPlan | kDemo;
-inline constexpr VerbSet kRunVerbs = kExport | kEval | kTalk | kDataInspect | kInspect;
+    kTrain | kQuantize | kImatrix | kExport | kEval | kTalk | kDataInspect | kInspect | kCompare | kPlan | kDemo;
+inline constexpr VerbSet kRunVerbs = kQuantize | kExport | kEval | kTalk | kDataInspect | kInspect;
 inline constexpr Range kPositive{.min = 1, .max = 1e12};
 inline constexpr Range kCount{.min = 0, .max = 1e12};
 inline constexpr Range kSeed{.min = 0, .max = 9e15};
@@ -46,6 +46,7 @@ using M = ModelOptions;
 using D = DataOptions;
 using L = LoraOptions;
 using Q = QuantOptions;
+using C = CalibrationOptions;
 using T = TrainOptions;
 using O = OptimOptions;
 using E = EvalOptions;
@@ -56,7 +57,7 @@ using R = RuntimeOptions;
 
 /// The parts of the table, in the order in which --help and docs/recipe.md show them.
 std::vector<Option> input_options();   ///< out, model, data
-std::vector<Option> method_options();  ///< lora, quant
+std::vector<Option> method_options();  ///< lora, quant, calibration
 std::vector<Option> train_options();   ///< train, optim
 std::vector<Option> eval_options();    ///< eval, export
 std::vector<Option> talk_options();    ///< generate, inspect, runtime

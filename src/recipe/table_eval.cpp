@@ -5,8 +5,9 @@ namespace temper::recipe {
 
 std::vector<Option> eval_options() {
   return {
-      {"eval.text", "--text", field<&Recipe::eval, &E::text>(), kEval | kCompare | kPlan | kQuantize,
-       "Plain text: whose perplexity is measured; with plan and a budget of quantize, on which formats are judged"},
+      {"eval.text", "--text", field<&Recipe::eval, &E::text>(), kEval | kImatrix | kCompare | kPlan | kQuantize,
+       "Plain text: whose perplexity is measured; with imatrix, on which importance is; with plan and a budget of quantize, "
+       "on which formats are judged"},
       {"eval.choices", "--choices", field<&Recipe::eval, &E::choices>(), kEval,
        "JSONL of question, choices, answer: accuracy by log-likelihood"},
       {"eval.reference", "--reference", field<&Recipe::eval, &E::reference>(), kEval | kTrain,
@@ -14,14 +15,14 @@ std::vector<Option> eval_options() {
       {.key = "eval.rows",
        .flag = "--rows",
        .field = field<&Recipe::eval, &E::rows>(),
-       .verbs = kEval | kCompare | kPlan | kQuantize,
+       .verbs = kEval | kImatrix | kCompare | kPlan | kQuantize,
        .help = "Score the first so many rows, of --text windows; 0: all",
        .unit = "rows",
        .range = kCount},
       {.key = "eval.context",
        .flag = "--context",
        .field = field<&Recipe::eval, &E::context>(),
-       .verbs = kEval | kCompare | kPlan | kQuantize,
+       .verbs = kEval | kImatrix | kCompare | kPlan | kQuantize,
        .help = "Window of --text",
        .unit = "tokens",
        .range = {.min = 2, .max = 1 << 20}},

@@ -1,0 +1,77 @@
+#include "ptq/quantizer.h"
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "ptq/runner.h"
+
+namespace temper::ptq {
+namespace {
+
+std::string_view method_name(recipe::QuantMethod method) {
+  switch (method) {
+    case recipe::QuantMethod::Rtn: return "rounded to nearest";
+    case recipe::QuantMethod::Percentile: return "ranges clipped at a percentile";
+    case recipe::QuantMethod::Mse: return "ranges of the smallest squared error";
+    case recipe::QuantMethod::Importance: return "errors weighted by importance";
+    case recipe::QuantMethod::Gptq: return "GPTQ";
+    case recipe::QuantMethod::Awq: return "AWQ";
+    case recipe::QuantMethod::Best: return "the best method of each matrix";
+  }
+  throw LogicError("unknown method");
+}
+
+}  // namespace
+
+void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& method, const Calibration* calibration,
+                std::size_t memory_limit) {
+  const model::TensorTable& table = weights.table();
+  method.prepare(ctx, weights, calibration);
+  Progress progress("quantize", static_cast<std::int64_t>(table.size()));
+  std::int64_t done = 0;
+  const auto encode = [&](std::size_t index) {
+    if (const quant::Codec* codec = weights.codec(index))
+      weights.set(ctx, index, method.encode(ctx, {index, table[index], weights.base().tensor(index), *codec}));
+    progress.update(++done);
+  };
+  for (std::size_t i = 0; i < table.size(); ++i)
+    if (table[i].role != quant::Role::Linear) encode(i);
+  model::Transformer model(weights.base().arch(), weights, nullptr, /*merged=*/true);
+  std::optional<LayerRunner> runner;
+  if (method.sequential()) {
+    if (!calibration) throw BadRecipe("quant.method: needs calibration data (--calibration)");
+    runner.emplace(ctx, model, calibration->batches, memory_limit);
+  }
+  for (int layer = 0; layer < table.layers(); ++layer) {
+    model::Taps* taps = method.begin_layer(layer);
+    if (runner && taps) runner->observe(*taps);
+    for (const model::Linear l : model::kLinears) encode(table.linear(layer, l));
+    if (runner) runner->advance();
+  }
+}
+
+Quantizer::Quantizer(const recipe::Recipe& recipe) : recipe_(recipe), description_(method_name(recipe.quant.method)) {
+  if (!recipe.quant.imatrix.empty()) importance_ = read_imatrix(recipe.quant.imatrix);
+}
+
+eval::CodeMaker Quantizer::maker() {
+  const bool importance = recipe_.quant.method == recipe::QuantMethod::Importance;
+  return {importance ? model::Codes::GivenWithImportance : model::Codes::Given,
+          [this](const ExecContext& ctx, model::EncodedWeights& weights, const text::Tokenizer& tokenizer) {
+            fill(ctx, weights, tokenizer);
+          }};
+}
+
+void Quantizer::fill(const ExecContext& ctx, model::EncodedWeights& weights, const text::Tokenizer& tokenizer) {
+  std::optional<Calibration> calibration;
+  if (!recipe_.calibration.path.empty()) {
+    status("reading calibration data");
+    calibration = load_calibration(recipe_.calibration, recipe_.data, tokenizer);
+    log_info("calibration: {} tokens in {} sequences of {}", calibration->tokens, calibration->sequences,
+             recipe_.calibration.path);
+  }
+  const std::unique_ptr<Method> method = make_method(recipe_, importance());
+  make_codes(ctx, weights, *method, calibration ? &*calibration : nullptr,
+             static_cast<std::size_t>(recipe_.calibration.memory) << 20);
+}
+
+}  // namespace temper::ptq

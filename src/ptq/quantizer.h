@@ -1,0 +1,39 @@
+// Post-training quantization of a whole model, as a recipe asks for it.
+#pragma once
+
+#include <optional>
+
+#include "eval/loaded_model.h"
+#include "ptq/imatrix.h"
+#include "ptq/method.h"
+
+namespace temper::ptq {
+
+/// Makes codes by `method`: embedding and head first, then block by block. Where the method looks at inputs, each block's
+/// are those that the blocks before it give as they are encoded by then, hidden states beyond `memory_limit` bytes in a
+/// file.
+void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& method, const Calibration* calibration,
+                std::size_t memory_limit);
+
+/// What recipe.quant and recipe.calibration ask for, as eval::LoadedModel::open takes it.
+class Quantizer {
+ public:
+  /// Reads the importance matrix, if one is named. `recipe` must outlive this.
+  explicit Quantizer(const recipe::Recipe& recipe);
+  /// Refers to this.
+  eval::CodeMaker maker();
+
+  /// The matrix that was read; null without.
+  const ImportanceMatrix* importance() const { return importance_ ? &*importance_ : nullptr; }
+  /// One line: what was done.
+  const std::string& description() const { return description_; }
+
+ private:
+  void fill(const ExecContext& ctx, model::EncodedWeights& weights, const text::Tokenizer& tokenizer);
+
+  const recipe::Recipe& recipe_;
+  std::optional<ImportanceMatrix> importance_;
+  std::string description_;
+};
+
+}  // namespace temper::ptq
