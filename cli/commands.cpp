@@ -63,6 +63,7 @@ void run_command(const Command& command) {
     case Verb::Train: return print(api::train(recipe), recipe);
     case Verb::Quantize: return print(api::quantize(recipe), recipe);
     case Verb::Imatrix: return print(api::imatrix(recipe), recipe);
+    case Verb::Transform: return print(api::transform(recipe), recipe);
     case Verb::Export: return print(api::export_model(recipe), recipe);
     case Verb::Eval: return print(api::evaluate(recipe), recipe);
     case Verb::Generate: return generate(recipe);

@@ -32,6 +32,10 @@ Outcome quantize(const Recipe& recipe);
 /// ends in .dat).
 Outcome imatrix(const Recipe& recipe);
 
+/// Writes recipe.model.path to the Hugging Face folder recipe.out with weights that quantize better and compute the same, as
+/// recipe.quant.transform says: AWQ's or SmoothQuant's scales, rotations. Every other verb takes it as a model.
+Outcome transform(const Recipe& recipe);
+
 /// Exports a run or model to recipe.exporting.to at recipe.out, reopens the file and verifies it.
 Outcome export_model(const Recipe& recipe);
 

@@ -19,7 +19,9 @@ const std::string& model_path(const Recipe& recipe) {
   return recipe.model.run.empty() ? recipe.model.path : recipe.model.run;
 }
 
-bool plain_rounding(const Recipe& recipe) { return recipe.quant.method == recipe::QuantMethod::Rtn; }
+bool plain_rounding(const Recipe& recipe) {
+  return recipe.quant.method == recipe::QuantMethod::Rtn && recipe.quant.transform == recipe::QuantTransform::None;
+}
 
 /// The model with codes as `quantizer` makes them.
 std::unique_ptr<eval::LoadedModel> open(const ExecContext& ctx, const Recipe& recipe, ptq::Quantizer& quantizer) {

@@ -184,6 +184,22 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   return report;
 }
 
+ExportReport write_transformed(const ExecContext& ctx, const model::CheckpointReader& changed, eval::LoadedModel& original,
+                               const fs::path& path) {
+  ExportReport report;
+  report.target = "hf";
+  report.path = path.string();
+  const ExportSource source(changed, &original.tokenizer());
+  const Aside out(path);
+  write_hf(ctx, source, out.path());
+  verify_hf_tensors(ctx, source, out.path());
+  report.comparison = measure(ctx, original, out.path());
+  report.promise = "tensors equal the transformed weights bit for bit, token ids equal";
+  measure_size(report, out.path());
+  out.publish();
+  return report;
+}
+
 void require_wire(const quant::Scheme& scheme) {
   if (!scheme.wires.empty()) return;
   std::vector<std::string> carried;

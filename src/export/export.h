@@ -52,6 +52,11 @@ void require_wire(const quant::Scheme& scheme);
 
 /// The same with a codec for each tensor, by table index (null: BF16). Throws Unsupported for one that is no type of GGUF.
 ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs);
+/// Writes weights that were changed so that the model computes the same (ptq/fold.h) as a Hugging Face folder at `path`,
+/// reopens it, compares every tensor bit for bit and token ids, and measures how far its answers are from those of
+/// `original`, from which it differs by the rounding of its 16-bit weights.
+ExportReport write_transformed(const ExecContext& ctx, const model::CheckpointReader& changed, eval::LoadedModel& original,
+                               const std::filesystem::path& path);
 
 /// Largest mean divergence, nats a token, between a file and the graph it was trained as. Their operands are equal bit for
 /// bit, so only the f32 evaluation of KL itself may differ from zero.

@@ -27,13 +27,6 @@ struct GgufTarget {
   std::vector<const quant::Codec*> codecs = {};  ///< By tensor, in place of a scheme; null: plain. Empty: none.
   /// Quantized with an importance matrix, which a mix's choice of formats depends on.
   std::optional<ImportanceNote> importance = std::nullopt;
-};                                                        ///< By tensor, in place of a scheme; null: plain. Empty: none.
-std::string_view name;                                    ///< "q4_0", "bf16", …
-std::uint32_t file_type = 0;                              ///< general.file_type, as llama.cpp numbers them.
-DType plain = DType::BF16;                                ///< Dtype of matrices that no codec holds.
-const quant::Scheme* scheme = nullptr;                    ///< Null: all matrices plain.
-std::optional<ImportanceNote> importance = std::nullopt;  ///< Quantized with an importance matrix, which a mix's choice
-                                                          ///< of formats depends on.
 };
 
 /// The target of "bf16", "f16" or one of llama.cpp's file types ("q4_0", "q4_k_m"). Throws BadRecipe listing these.

@@ -37,7 +37,7 @@ Json config_json(const ExportSource& source) {
   model::ArchSpec arch = source.arch();
   arch.rope = rope_for_config(arch);
   const Json ours = model::hf_config(arch);
-  if (source.reader().gguf()) return ours;
+  if (!fs::is_directory(source.reader().path())) return ours;
   Json config = files::read_json(source.reader().path() / "config.json");  // keeps what we do not model
   config.update(ours);
   return config;

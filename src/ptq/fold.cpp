@@ -61,8 +61,12 @@ std::span<const Linear> consumers(LinearInput input) {
   throw LogicError("the head is no linear of a block");
 }
 
-FoldedModel::FoldedModel(const model::CheckpointReader& reader) : arch_(reader.arch()), table_(arch_) {
-  for (std::size_t i = 0; i < table_.size(); ++i) reader.read(i, tensors_.emplace_back(DType::F32, table_[i].shape));
+FoldedModel::FoldedModel(const model::CheckpointReader& reader)
+    : FoldedModel(reader.arch(), [&](std::size_t index, const TensorView& out) { reader.read(index, out); }) {}
+
+FoldedModel::FoldedModel(model::ArchSpec arch, const std::function<void(std::size_t index, const TensorView& out)>& read)
+    : arch_(std::move(arch)), table_(arch_) {
+  for (std::size_t i = 0; i < table_.size(); ++i) read(i, tensors_.emplace_back(DType::F32, table_[i].shape));
 }
 
 std::int64_t FoldedModel::factors(LinearInput input) const {
@@ -120,10 +124,13 @@ void FoldedModel::untie() {
   tensors_.push_back(head);
 }
 
+Tensor FoldedModel::stored(std::size_t index, DType storage) const {
+  return rounded(tensors_[index], table_[index].role == quant::Role::Norm ? DType::F32 : storage);
+}
+
 model::CheckpointReader FoldedModel::finish(const model::CheckpointReader& reader, DType storage) const {
   std::vector<Tensor> tensors;
-  for (std::size_t i = 0; i < table_.size(); ++i)
-    tensors.push_back(rounded(tensors_[i], table_[i].role == quant::Role::Norm ? DType::F32 : storage));
+  for (std::size_t i = 0; i < table_.size(); ++i) tensors.push_back(stored(i, storage));
   model::ArchSpec arch = arch_;
   arch.dtype = storage;
   return model::CheckpointReader::with_weights(reader, arch, std::move(tensors));

@@ -3,6 +3,7 @@
 // norms' weights put into the linears that follow, rotations.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -18,6 +19,8 @@ std::span<const model::Linear> consumers(model::LinearInput input);
 class FoldedModel {
  public:
   explicit FoldedModel(const model::CheckpointReader& reader);
+  /// `read` writes a tensor, by its index in the table of `arch`, into an F32 view of its shape.
+  FoldedModel(model::ArchSpec arch, const std::function<void(std::size_t index, const TensorView& out)>& read);
 
   const model::ArchSpec& arch() const { return arch_; }
   const model::TensorTable& table() const { return table_; }
@@ -40,6 +43,8 @@ class FoldedModel {
   /// Gives a tied head weights of its own.
   void untie();
 
+  /// A tensor rounded to `storage`; a norm in F32.
+  Tensor stored(std::size_t index, DType storage) const;
   /// The model as a checkpoint in memory: matrices rounded to `storage`, norms F32; tokenizer, configuration and path are
   /// those of `reader`, which it was read from.
   model::CheckpointReader finish(const model::CheckpointReader& reader, DType storage) const;

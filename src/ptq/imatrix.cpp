@@ -159,8 +159,10 @@ void write_gguf(const ImportanceMatrix& matrix, const std::filesystem::path& pat
   for (const auto& [name, entry] : matrix.entries) {
     const auto matrices = static_cast<std::int64_t>(entry.counts.size());
     const std::int64_t cols = static_cast<std::int64_t>(entry.sums.size()) / matrices;
-    writer.declare_tensor(name + std::string(kSums), files::GgmlType::F32, {matrices, cols});
-    writer.declare_tensor(name + std::string(kCounts), files::GgmlType::F32, {matrices, 1});
+    // One matrix: ggml leaves dimensions of 1 at the slow end out.
+    writer.declare_tensor(name + std::string(kSums), files::GgmlType::F32,
+                          matrices == 1 ? Shape{cols} : Shape{matrices, cols});
+    writer.declare_tensor(name + std::string(kCounts), files::GgmlType::F32, matrices == 1 ? Shape{1} : Shape{matrices, 1});
   }
   for (const auto& [name, entry] : matrix.entries) {
     writer.write(std::as_bytes(std::span(entry.sums)));

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "ptq/clip.h"
+#include "ptq/gptq_method.h"
 #include "ptq/imatrix_collect.h"
 
 namespace temper::ptq {
@@ -142,17 +143,25 @@ std::vector<std::byte> encode_importance(const ExecContext& ctx, const Matrix& m
   });
 }
 
-std::unique_ptr<Method> make_method(const recipe::Recipe& recipe, const ImportanceMatrix* importance) {
+namespace {
+
+std::unique_ptr<Method> make_rounding(const recipe::Recipe& recipe, const ImportanceMatrix* importance) {
   switch (recipe.quant.method) {
     case recipe::QuantMethod::Rtn: return std::make_unique<Nearest>();
     case recipe::QuantMethod::Percentile: return std::make_unique<Percentile>(recipe.quant.percentile);
     case recipe::QuantMethod::Mse:
     case recipe::QuantMethod::Importance: return std::make_unique<Weighted>(recipe, importance);
-    case recipe::QuantMethod::Gptq:
-    case recipe::QuantMethod::Awq:
-    case recipe::QuantMethod::Best: break;
+    case recipe::QuantMethod::Gptq: return make_gptq(recipe.quant);
   }
-  throw Unsupported("quant.method: not built yet");
+  throw LogicError("unknown method");
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_method(const recipe::Recipe& recipe, const ImportanceMatrix* importance) {
+  std::unique_ptr<Method> rounding = make_rounding(recipe, importance);
+  return recipe.quant.transform == recipe::QuantTransform::None ? std::move(rounding)
+                                                                : make_scaled(recipe, std::move(rounding));
 }
 
 }  // namespace temper::ptq

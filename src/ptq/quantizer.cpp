@@ -14,10 +14,15 @@ std::string_view method_name(recipe::QuantMethod method) {
     case recipe::QuantMethod::Mse: return "ranges of the smallest squared error";
     case recipe::QuantMethod::Importance: return "errors weighted by importance";
     case recipe::QuantMethod::Gptq: return "GPTQ";
-    case recipe::QuantMethod::Awq: return "AWQ";
-    case recipe::QuantMethod::Best: return "the best method of each matrix";
   }
   throw LogicError("unknown method");
+}
+
+std::string describe(const recipe::QuantOptions& quant) {
+  const char* scaled = quant.transform == recipe::QuantTransform::Awq           ? "scaled by AWQ, "
+                       : quant.transform == recipe::QuantTransform::SmoothQuant ? "scaled by SmoothQuant, "
+                                                                                : "";
+  return fmt::format("{}{}", scaled, method_name(quant.method));
 }
 
 }  // namespace
@@ -49,7 +54,7 @@ void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& 
   }
 }
 
-Quantizer::Quantizer(const recipe::Recipe& recipe) : recipe_(recipe), description_(method_name(recipe.quant.method)) {
+Quantizer::Quantizer(const recipe::Recipe& recipe) : recipe_(recipe), description_(describe(recipe.quant)) {
   if (!recipe.quant.imatrix.empty()) importance_ = read_imatrix(recipe.quant.imatrix);
 }
 

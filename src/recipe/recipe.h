@@ -46,7 +46,10 @@ enum class Activations { Bits16, Bits8 };
 enum class Windows { Stride, LlamaPerplexity };
 
 /// How the codes of post-training quantization are found (src/ptq/method.h).
-enum class QuantMethod { Rtn, Percentile, Mse, Importance, Gptq, Awq, Best };
+enum class QuantMethod { Rtn, Percentile, Mse, Importance, Gptq };
+
+/// Changes of the weights before they are rounded, after which the model computes the same (src/ptq/fold.h).
+enum class QuantTransform { None, Awq, SmoothQuant, Rotate, RotateAwq, RotateSmoothQuant };
 
 struct ModelOptions {
   std::string path;  ///< Hugging Face folder or GGUF file.
@@ -83,8 +86,13 @@ struct QuantOptions {
   double bits = 0;                 ///< The same as bits per weight over all tensors; 0: no budget.
   std::vector<std::string> types;  ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
   QuantMethod method = QuantMethod::Rtn;
-  double percentile = 99.9;  ///< QuantMethod::Percentile: of the magnitudes of a group.
-  std::string imatrix;       ///< Importance matrix as llama.cpp writes it, GGUF or its older format.
+  double percentile = 99.9;    ///< QuantMethod::Percentile: of the magnitudes of a group.
+  double gptq_damping = 0.01;  ///< Share of the mean of the Hessian's diagonal added to it.
+  bool gptq_act_order = true;  ///< Columns by falling size of their inputs.
+  QuantTransform transform = QuantTransform::None;
+  double smoothquant_alpha = 0.5;  ///< 0: all for the weights; 1: all for the activations.
+  std::int64_t rotation_seed = 0;  ///< Of the signs.
+  std::string imatrix;             ///< Importance matrix as llama.cpp writes it, GGUF or its older format.
 };
 
 /// What post-training quantization shows the model.
@@ -192,6 +200,7 @@ enum class Verb {
   Train,
   Quantize,
   Imatrix,
+  Transform,
   Export,
   Eval,
   Generate,

@@ -78,11 +78,19 @@ void resolve_method(Recipe& recipe) {
   if (!quant.imatrix.empty() && !recipe.calibration.path.empty())
     throw BadRecipe("quant.imatrix ({}) and calibration.path ({}) contradict each other: keep one", quant.imatrix,
                     recipe.calibration.path);
-  if (quant.method == QuantMethod::Rtn && measured) quant.method = QuantMethod::Importance;
+  const QuantTransform transform = quant.transform;
+  if (transform != QuantTransform::None && transform != QuantTransform::Awq && transform != QuantTransform::SmoothQuant)
+    throw BadRecipe(
+        "quant.transform: rotations change more than the projections; write the rotated model first (`temper "
+        "transform`), and give it as the model");
+  if (transform != QuantTransform::None && recipe.calibration.path.empty())
+    throw BadRecipe("quant.transform needs calibration data: give --calibration (text, or JSONL of rows)");
+  if (quant.method == QuantMethod::Rtn && measured && transform == QuantTransform::None)
+    quant.method = QuantMethod::Importance;
   switch (quant.method) {
     case QuantMethod::Percentile:
       if (measured)
-        throw BadRecipe("{}: absmax-percentile looks at weights only; quant.method importance, mse, gptq and awq use it",
+        throw BadRecipe("{}: absmax-percentile looks at weights only; quant.method importance, mse and gptq use it",
                         quant.imatrix.empty() ? "calibration.path" : "quant.imatrix");
       break;
     case QuantMethod::Rtn:
@@ -91,12 +99,27 @@ void resolve_method(Recipe& recipe) {
       if (!measured) throw BadRecipe("quant.method importance needs quant.imatrix (--imatrix) or --calibration");
       break;
     case QuantMethod::Gptq:
-    case QuantMethod::Awq:
-    case QuantMethod::Best:
       if (recipe.calibration.path.empty())
-        throw BadRecipe(
-            "quant.method gptq, awq and best need calibration data: give --calibration (text, or JSONL of rows)");
+        throw BadRecipe("quant.method gptq needs calibration data: give --calibration (text, or JSONL of rows)");
   }
+}
+
+void resolve_transform(const Recipe& recipe) {
+  const QuantTransform transform = recipe.quant.transform;
+  require_set(recipe.model.path, "model.path", Verb::Transform);
+  require_set(recipe.out, "out", Verb::Transform);
+  if (transform == QuantTransform::None)
+    throw BadRecipe(
+        "`temper transform` needs quant.transform: give --transform awq, smoothquant, rotate, rotate+awq or "
+        "rotate+smoothquant");
+  if (transform != QuantTransform::Rotate && recipe.calibration.path.empty())
+    throw BadRecipe(
+        "quant.transform awq and smoothquant need calibration data: give --calibration (text, or JSONL of rows)");
+  const bool awq = transform == QuantTransform::Awq || transform == QuantTransform::RotateAwq;
+  if (awq == (recipe.quant.scheme == "none"))
+    throw BadRecipe(
+        "quant.transform: awq looks for the scales that serve one scheme (give --scheme), the others serve any "
+        "(leave it out)");
 }
 
 void resolve_imatrix(const Recipe& recipe) {
@@ -197,6 +220,7 @@ Recipe resolve(Recipe recipe, Verb verb) {
       break;
     case Verb::Quantize: resolve_quantize(recipe); break;
     case Verb::Imatrix: resolve_imatrix(recipe); break;
+    case Verb::Transform: resolve_transform(recipe); break;
     case Verb::Generate:
       require_model_or_run(recipe, verb);
       require_set(recipe.generate.prompt, "generate.prompt", verb);

@@ -28,14 +28,15 @@ inline Field out_field() {
 }
 
 inline constexpr VerbSet kTrain = verb_bit(Verb::Train), kQuantize = verb_bit(Verb::Quantize),
-                         kImatrix = verb_bit(Verb::Imatrix), kExport = verb_bit(Verb::Export), kEval = verb_bit(Verb::Eval),
+                         kImatrix = verb_bit(Verb::Imatrix), kTransform = verb_bit(Verb::Transform),
+                         kExport = verb_bit(Verb::Export), kEval = verb_bit(Verb::Eval),
                          kGenerate = verb_bit(Verb::Generate), kChat = verb_bit(Verb::Chat),
                          kDataInspect = verb_bit(Verb::DataInspect), kInspect = verb_bit(Verb::Inspect),
                          kDemo = verb_bit(Verb::Demo), kSchemes = verb_bit(Verb::Schemes),
                          kCompare = verb_bit(Verb::Compare), kPlan = verb_bit(Verb::Plan);
 inline constexpr VerbSet kTalk = kGenerate | kChat;
-inline constexpr VerbSet kModelVerbs =
-    kTrain | kQuantize | kImatrix | kExport | kEval | kTalk | kDataInspect | kInspect | kCompare | kPlan | kDemo;
+inline constexpr VerbSet kModelVerbs = kTrain | kQuantize | kImatrix | kTransform | kExport | kEval | kTalk | kDataInspect |
+                                       kInspect | kCompare | kPlan | kDemo;
 inline constexpr VerbSet kRunVerbs = kQuantize | kExport | kEval | kTalk | kDataInspect | kInspect;
 inline constexpr Range kPositive{.min = 1, .max = 1e12};
 inline constexpr Range kCount{.min = 0, .max = 1e12};

@@ -5,7 +5,7 @@ namespace temper::recipe {
 
 std::vector<Option> input_options() {
   return {
-      {"out", "--out", out_field(), kTrain | kQuantize | kImatrix | kExport | kPlan | kDemo,
+      {"out", "--out", out_field(), kTrain | kQuantize | kImatrix | kTransform | kExport | kPlan | kDemo,
        "Folder (train, export hf or adapter) or file to write"},
       {"model.path", "--model", field<&Recipe::model, &M::path>(), kModelVerbs, "Hugging Face folder or GGUF file"},
       {"model.run", "--run", field<&Recipe::model, &M::run>(), kRunVerbs, "Folder of a training run, in place of --model"},
@@ -15,7 +15,7 @@ std::vector<Option> input_options() {
       {.key = "data.format",
        .flag = "--format",
        .field = field<&Recipe::data, &D::format>(),
-       .verbs = kTrain | kEval | kDataInspect | kCompare | kPlan | kQuantize | kImatrix,
+       .verbs = kTrain | kEval | kDataInspect | kCompare | kPlan | kQuantize | kImatrix | kTransform,
        .help = "How a row is read; auto looks at its fields",
        .choices = {"auto", "messages", "prompt-completion", "alpaca", "sharegpt", "text"}},
       {.key = "data.packing",
@@ -28,7 +28,7 @@ std::vector<Option> input_options() {
       {.key = "data.seq_len",
        .flag = "--seq-len",
        .field = field<&Recipe::data, &D::seq_len>(),
-       .verbs = kTrain | kEval | kDataInspect | kCompare | kPlan | kQuantize | kImatrix,
+       .verbs = kTrain | kEval | kDataInspect | kCompare | kPlan | kQuantize,
        .help = "Length of a training sequence; longer rows are cut, counted and reported",
        .unit = "tokens",
        .range = {.min = 2, .max = 1 << 20}},
