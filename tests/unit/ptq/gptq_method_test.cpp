@@ -29,6 +29,8 @@ class Methods : public ::testing::Test {
   void SetUp() override {
     testing::write_random_model(folder_ / "model", shape_);
     calibration_.batches.emplace_back(text::batch_of(std::span(samples_).first(40)));
+    calibration_.sequences = 40;
+    calibration_.tokens = static_cast<std::int64_t>(calibration_.batches.front().view().tokens.size());
   }
 
   std::vector<float> logits(model::WeightSource& weights, const model::ArchSpec& arch) {
