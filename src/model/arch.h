@@ -25,7 +25,7 @@ struct LayerSpec {
 };
 
 struct ArchSpec {
-  const Architecture* architecture = nullptr;
+  const Architecture* architecture = &architectures().front();  ///< Llama, unless something else was read.
   std::int64_t hidden_size = 0, intermediate_size = 0, num_layers = 0;
   std::int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
   std::int64_t vocab_size = 0, max_positions = 0;

@@ -329,7 +329,8 @@ void CheckpointReader::read(std::size_t index, const TensorView& out) const {
         stored.encoded.codec->decode_rows(stored.encoded.row_range(from, from + 1),
                                           TensorView(row.data(), DType::F32, {1, cols}));
       }
-      for (float& x : row) x += stored.offset;
+      if (stored.offset != 0.0f)  // adding 0 would lose the sign of -0
+        for (float& x : row) x += stored.offset;
       write_row(row, to, out.dtype);
     }
   });

@@ -85,7 +85,7 @@ TEST(Table, EveryOptionStandsInAPlaceOfItsOwn) {
     const Recipe defaults;
     Recipe changed;
     for (const char* candidate : {"true", "false", "1", "2", "0.5", "q_proj", "text", "f32", "linear", "block", "none",
-                                  "stride", "llama-perplexity", "8bit"}) {
+                                  "stride", "llama-perplexity", "8bit", "base", "integer", "rtn"}) {
       try {
         assign(option, changed, candidate, "test");
       } catch (const BadRecipe&) {

@@ -138,7 +138,6 @@ std::vector<std::byte> scales_of(const model::EncodedWeights& weights, std::size
 
 TEST(Qat, SearchedParametersAreFitEveryEighthStepAndNotOverTheLastTenth) {
   Fixture f;
-  f.reader.emplace(model::CheckpointReader::open(f.folder / "model"));
   QatController qat = f.controller("iq4_nl");
   const model::TensorTable& table = f.reader->table();
   qat.prepare(f.cpu.ctx, 0);
