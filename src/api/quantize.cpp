@@ -30,7 +30,7 @@ std::unique_ptr<eval::LoadedModel> open(const ExecContext& ctx, const Recipe& re
 }
 
 exporter::ExportReport quantize_by_method(const ExecContext& ctx, const Recipe& recipe) {
-  exporter::require_wire(quant::scheme(recipe.quant.scheme));
+  exporter::quantize_target(recipe);  // refuse before any work
   ptq::Quantizer quantizer(recipe);
   const auto model = open(ctx, recipe, quantizer);
   exporter::MadeCodes codes{*model, std::nullopt, quantizer.description()};

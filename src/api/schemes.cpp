@@ -7,16 +7,24 @@
 #include "quant/activations.h"
 #include "quant/scheme.h"
 #include "temper/temper.h"
+#include "wires/carriers.h"
 
 namespace temper::api {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Who reads what an export target writes.
-std::string_view readers_of(std::string_view wire) {
-  if (wire.starts_with("gguf:")) return "llama.cpp, Ollama";
-  return "transformers";
+/// Programs that read one of the targets, each once.
+std::vector<std::string_view> readers_of(const std::vector<std::string>& targets) {
+  constexpr std::string_view kComma = ", ";
+  std::vector<std::string_view> programs;
+  for (const std::string& target : targets)
+    for (std::string_view rest = wires::readers_of(target); !rest.empty();) {
+      const std::string_view program = rest.substr(0, rest.find(kComma));
+      if (std::ranges::find(programs, program) == programs.end()) programs.push_back(program);
+      rest.remove_prefix(std::min(rest.size(), program.size() + kComma.size()));
+    }
+  return programs;
 }
 
 /// Bits per weight over the blocks' projections of Llama 3.1 8B: mixes give its layers different formats.
@@ -48,7 +56,7 @@ double bits_per_weight(const quant::Scheme& scheme) {
 Outcome schemes() {
   Outcome outcome;
   Json json = Json::array();
-  outcome.text = fmt::format("{:<16} {:>6}  {:<26} {:<16} {:<13} {:<14} {}\n", "scheme", "bits", "projections", "tables",
+  outcome.text = fmt::format("{:<16} {:>6}  {:<26} {:<16} {:<13} {:<26} {}\n", "scheme", "bits", "projections", "tables",
                              "activations", "wires", "read by");
   for (const quant::Scheme& scheme : quant::schemes()) {
     const double bits = bits_per_weight(scheme);
@@ -57,18 +65,18 @@ Outcome schemes() {
     };
     const std::string linear = scheme.mix ? "mix on " + name_of(scheme.linear) : name_of(scheme.linear);
     const std::string tables = scheme.mix ? "mix" : name_of(scheme.table);
-    std::vector<std::string_view> readers;
-    for (const std::string& wire : scheme.wires) readers.push_back(readers_of(wire));
+    const std::vector<std::string> targets = wires::targets_of(scheme);
+    const std::vector<std::string_view> readers = readers_of(targets);
     const std::string activations = scheme.input ? std::string(scheme.input->name()) : "16-bit";
-    outcome.text += fmt::format(
-        "{:<16} {:>6.3f}  {:<26} {:<16} {:<13} {:<14} {}\n", scheme.name, bits, linear, tables, activations,
-        scheme.wires.empty() ? "none yet" : fmt::format("{}", fmt::join(scheme.wires, ", ")), fmt::join(readers, ", "));
+    outcome.text +=
+        fmt::format("{:<16} {:>6.3f}  {:<26} {:<16} {:<13} {:<26} {}\n", scheme.name, bits, linear, tables, activations,
+                    targets.empty() ? "none" : fmt::format("{}", fmt::join(targets, ", ")), fmt::join(readers, ", "));
     json.push_back({{"name", scheme.name},
                     {"bits_per_weight", bits},
                     {"projections", linear},
                     {"tables", tables},
                     {"activations", activations},
-                    {"wires", scheme.wires},
+                    {"wires", targets},
                     {"readers", readers}});
   }
   std::vector<std::string_view> others;

@@ -9,12 +9,15 @@
 #include "base/atomic_file.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "export/executorch.h"
 #include "export/gguf_lora.h"
 #include "export/hf_export.h"
 #include "export/modelfile.h"
 #include "export/verify.h"
+#include "export/wire_export.h"
 #include "model/peft.h"
 #include "recipe/sizes.h"
+#include "wires/carriers.h"
 
 namespace temper::exporter {
 namespace {
@@ -138,16 +141,78 @@ ExportReport write_quantized(const ExecContext& ctx, const recipe::Recipe& recip
   return report;
 }
 
-/// The same of a model on disk, rounded to nearest, one tensor at a time.
-ExportReport round_to_nearest(const ExecContext& ctx, const recipe::Recipe& recipe, const model::CheckpointReader& reader,
-                              const GgufTarget& target, std::string_view name) {
-  // A GGUF's tokenizer is copied as it stands.
+ExportReport write_quantized_folder(const ExecContext& ctx, const recipe::Recipe& recipe, const ExportSource& source,
+                                    const wires::Wire& wire, const quant::Scheme& scheme) {
+  ExportReport report;
+  report.target = wire.name();
+  report.path = recipe.out;
+  const Aside out(recipe.out);
+  write_wire(ctx, source, wire, scheme, out.path());
+  verify_wire(ctx, source, scheme, out.path());
+  measure_size(report, out.path());
+  out.publish();
+  return report;
+}
+
+/// A scheme as GGUF or through a wire: the codes of `source` or, without codes at hand, rounded to nearest.
+ExportReport write_scheme(const ExecContext& ctx, const recipe::Recipe& recipe, const ExportSource& source,
+                          const text::Tokenizer* tokenizer, std::string_view target,
+                          const std::optional<ImportanceNote>& importance) {
+  const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
+  model::require_target(target, source.table(), scheme, source.arch().dtype);
+  if (const wires::Wire* wire = model::wire_of_target(target))
+    return write_quantized_folder(ctx, recipe, source, *wire, scheme);
+  GgufTarget gguf = gguf_target(target.substr(5));
+  gguf.importance = importance;
+  return write_quantized(ctx, recipe, source, tokenizer, gguf, target);
+}
+
+/// A model on disk, rounded to nearest one tensor at a time by `write`, which gets it and its tokenizer, or null where GGUF
+/// is made of GGUF: that tokenizer is copied as it stands.
+template <class Write>
+ExportReport round_to_nearest(const recipe::Recipe& recipe, const model::CheckpointReader& reader, bool to_gguf,
+                              Write&& write) {
   std::optional<text::Tokenizer> tokenizer;
-  if (!reader.gguf() || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
+  if (!reader.gguf() || !to_gguf || recipe.exporting.modelfile) tokenizer.emplace(text::Tokenizer::load(recipe.model.path));
   const text::Tokenizer* at_hand = tokenizer ? &*tokenizer : nullptr;
-  ExportReport report = write_quantized(ctx, recipe, ExportSource(reader, at_hand), at_hand, target, name);
+  ExportReport report = write(ExportSource(reader, at_hand), at_hand);
   report.promise = quantize_promise("rounded to nearest");
   return report;
+}
+
+/// The scheme of the model that a wire is to carry, checked against the model: before any work.
+const quant::Scheme& scheme_for(const wires::Wire& wire, std::string_view target, const ExportSource& source) {
+  const quant::Scheme* scheme = source.trained_scheme();
+  if (!scheme)
+    throw BadRecipe("export.to {}: the model is not quantized; give --scheme. Schemes that {} carries: {}", wire.name(),
+                    wire.name(), fmt::join(wires::schemes_of(wire.name()), ", "));
+  model::require_target(target, source.table(), *scheme, source.arch().dtype);
+  return *scheme;
+}
+
+/// A scheme's codes in a wire's layout: of a run as trained, else rounded to nearest now.
+void export_wire(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const wires::Wire& wire,
+                 const fs::path& folder, ExportReport& report) {
+  const quant::Scheme& scheme = scheme_for(wire, report.target, source);
+  write_wire(ctx, source, wire, scheme, folder);
+  status("reopening and verifying");
+  verify_wire(ctx, source, scheme, folder);
+  report.comparison = measure(ctx, model, folder);
+  require_same_answers(*report.comparison, folder);
+  report.as_trained = model.run() && model.run()->scheme == scheme.name;
+  report.promise = fmt::format("parameters and codes equal the {} bit for bit, answers equal, token ids equal",
+                               report.as_trained ? "trained ones" : "merged weights rounded to nearest");
+}
+
+void export_executorch(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& program,
+                       ExportReport& report) {
+  const fs::path folder = program.parent_path() / "checkpoint";
+  export_wire(ctx, model, source, *model::wire_of_target(report.target), folder, report);
+  measure_size(report, folder);
+  make_executorch(folder, program);
+  fs::remove_all(folder);
+  report.file_bytes = fs::file_size(program);
+  report.promise += "; the program made of it by executorch";
 }
 
 }  // namespace
@@ -156,8 +221,11 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   ExportReport report;
   report.target = recipe.exporting.to;
   report.path = recipe.out;
-  if (report.target.starts_with("gguf:")) gguf_target(std::string_view(report.target).substr(5));  // refuse before any work
-  const auto model = eval::LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run);
+  const wires::Wire* wire = model::wire_of_target(report.target);  // refuse before any work
+  if (report.target.starts_with("gguf:")) gguf_target(std::string_view(report.target).substr(5));
+  if (report.target == "executorch") require_executorch();
+  const auto model =
+      eval::LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run, recipe.quant.scheme);
   const ExportSource source(model->reader(), &model->tokenizer(), model->adapters(), model->encoded());
   const Aside out(recipe.out);
   if (report.target == "adapter") {
@@ -175,6 +243,11 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
     verify_hf_tensors(ctx, source, out.path());
     report.comparison = measure(ctx, *model, out.path());
     report.promise = "tensors equal the merged weights bit for bit, token ids equal";
+    measure_size(report, out.path());
+  } else if (report.target == "executorch") {
+    export_executorch(ctx, *model, source, out.path(), report);
+  } else if (wire) {
+    export_wire(ctx, *model, source, *wire, out.path(), report);
     measure_size(report, out.path());
   } else {
     export_gguf(ctx, *model, source, out.path(), split_bytes(recipe.exporting), report);
@@ -200,38 +273,53 @@ ExportReport write_transformed(const ExecContext& ctx, const model::CheckpointRe
   return report;
 }
 
-void require_wire(const quant::Scheme& scheme) {
-  if (!scheme.wires.empty()) return;
-  std::vector<std::string> carried;
-  for (const quant::Scheme& other : quant::schemes())
-    if (!other.wires.empty()) carried.push_back(fmt::format("{} ({})", other.name, fmt::join(other.wires, ", ")));
-  throw BadRecipe(
-      "scheme {}: no file format that temper writes can carry it yet; it trains and evaluates. Schemes that can be "
-      "written: {}",
-      scheme.name, fmt::join(carried, ", "));
+std::string quantize_target(const recipe::Recipe& recipe) {
+  const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
+  const recipe::ExportOptions& options = recipe.exporting;
+  const std::vector<std::string> targets = wires::targets_of(scheme);
+  if (targets.empty() && options.to.empty()) {
+    std::vector<std::string> carried;
+    for (const quant::Scheme& other : quant::schemes())
+      if (const auto others = wires::targets_of(other); !others.empty())
+        carried.push_back(fmt::format("{} ({})", other.name, fmt::join(others, ", ")));
+    throw BadRecipe(
+        "scheme {}: no file format that temper writes can carry it; it trains and evaluates. Schemes that can be written: "
+        "{}",
+        scheme.name, fmt::join(carried, ", "));
+  }
+  const std::string target = options.to.empty() ? targets.front() : options.to;
+  const bool gguf = target.starts_with("gguf:");
+  if (!gguf && !wires::find_wire(target))
+    throw BadRecipe("export.to {}: `temper quantize` writes {} files and folders; for others, there is `temper export`",
+                    target, targets.empty() ? "quantized" : fmt::format("{}", fmt::join(targets, ", ")));
+  if (!gguf && (options.modelfile || !options.split_size.empty()))
+    throw BadRecipe("export.modelfile and export.split_size belong to GGUF files; the target is {}", target);
+  return target;
 }
 
 ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe, const MadeCodes* codes) {
-  const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
-  require_wire(scheme);
-  const std::string& wire = scheme.wires.front();
-  GgufTarget target = gguf_target(std::string_view(wire).substr(5));
-  if (!codes) {
-    const auto reader = model::CheckpointReader::open(recipe.model.path);
-    log_info("{}", model::describe(reader.table(), scheme));
-    return round_to_nearest(ctx, recipe, reader, target, wire);
+  const std::string target = quantize_target(recipe);
+  if (codes) {
+    eval::LoadedModel& model = codes->model;
+    const ExportSource source(model.reader(), &model.tokenizer(), model.adapters(), model.encoded());
+    ExportReport report = write_scheme(ctx, recipe, source, &model.tokenizer(), target, codes->importance);
+    report.promise = quantize_promise(codes->how);
+    return report;
   }
-  target.importance = codes->importance;
-  eval::LoadedModel& model = codes->model;
-  const ExportSource source(model.reader(), &model.tokenizer(), model.adapters(), model.encoded());
-  ExportReport report = write_quantized(ctx, recipe, source, &model.tokenizer(), target, wire);
-  report.promise = quantize_promise(codes->how);
-  return report;
+  const auto reader = model::CheckpointReader::open(recipe.model.path);
+  log_info("{}", model::describe(reader.table(), quant::scheme(recipe.quant.scheme)));
+  return round_to_nearest(recipe, reader, model::wire_of_target(target) == nullptr,
+                          [&](const ExportSource& source, const text::Tokenizer* tokenizer) {
+                            return write_scheme(ctx, recipe, source, tokenizer, target, std::nullopt);
+                          });
 }
 
 ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs) {
   const auto reader = model::CheckpointReader::open(recipe.model.path);
-  return round_to_nearest(ctx, recipe, reader, mixed_target(reader.table(), std::move(codecs)), "gguf, mixed");
+  const GgufTarget target = mixed_target(reader.table(), std::move(codecs));
+  return round_to_nearest(recipe, reader, true, [&](const ExportSource& source, const text::Tokenizer* tokenizer) {
+    return write_quantized(ctx, recipe, source, tokenizer, target, "gguf, mixed");
+  });
 }
 
 nlohmann::ordered_json to_json(const ExportReport& r) {
@@ -256,7 +344,7 @@ std::string to_text(const ExportReport& r) {
     const eval::Comparison& c = *r.comparison;
     text += fmt::format(
         "{}: KL divergence {:.3g} nats a token [{:.3g}, {:.3g}], top-1 agreement {:.2f} % over {} tokens\n",
-        r.as_trained ? "against the training graph" : "not what was trained; measured against the training graph",
+        r.as_trained ? "against the training graph" : "not what was trained; measured against the model it was made from",
         c.kld.value, c.kld.low, c.kld.high, 100 * c.top1_agreement.value, c.tokens);
   }
   return text;

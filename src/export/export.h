@@ -27,7 +27,8 @@ struct ExportReport {
 nlohmann::ordered_json to_json(const ExportReport& report);
 std::string to_text(const ExportReport& report);
 
-/// Exports recipe.model (a run or a model) to recipe.exporting.to, at recipe.out. The file is written aside, reopened and
+/// Exports recipe.model (a run or a model, in recipe.quant.scheme where that is not "none") to recipe.exporting.to, at
+/// recipe.out. The file is written aside, reopened and
 /// verified, and only then takes its name:
 ///   strictly, if the target carries the scheme that was trained: parameters and codes equal bit for bit, logits' KL
 ///   divergence from the training graph at most kStrictKld per token, token ids of rendered chats equal; VerifyFailed
@@ -43,12 +44,13 @@ struct MadeCodes {
   std::string how;                           ///< "rounded to nearest", …
 };
 
-/// Post-training quantization of a model to a GGUF at recipe.out with recipe.quant.scheme: of the codes given, or, without
-/// any, rounded to nearest, streaming one tensor at a time. Throws BadRecipe, before any work, for a scheme that no wire
-/// carries.
+/// Post-training quantization of a model with recipe.quant.scheme to quantize_target(recipe), at recipe.out: of the codes
+/// given, or, without any, rounded to nearest, streaming one tensor at a time. Throws BadRecipe, before any work, where the
+/// target cannot carry the scheme.
 ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe, const MadeCodes* codes = nullptr);
-/// Throws that BadRecipe.
-void require_wire(const quant::Scheme& scheme);
+/// Where it writes: to recipe.exporting.to (a GGUF type or a wire), else to the first target that carries the scheme. Throws
+/// BadRecipe where there is none.
+std::string quantize_target(const recipe::Recipe& recipe);
 
 /// The same with a codec for each tensor, by table index (null: BF16). Throws Unsupported for one that is no type of GGUF.
 ExportReport quantize_mix(const ExecContext& ctx, const recipe::Recipe& recipe, std::vector<const quant::Codec*> codecs);

@@ -40,6 +40,7 @@ Json config_json(const ExportSource& source) {
   if (!fs::is_directory(source.reader().path())) return ours;
   Json config = files::read_json(source.reader().path() / "config.json");  // keeps what we do not model
   config.update(ours);
+  config.erase("quantization_config");  // weights are decoded
   return config;
 }
 
@@ -86,28 +87,43 @@ Tensor stored_form(const ExecContext& ctx, const ExportSource& source, std::size
 }  // namespace
 
 void write_hf(const ExecContext& ctx, const ExportSource& source, const fs::path& folder) {
-  const Json config = config_json(source);  // may refuse: before anything is written
-  fs::create_directories(folder);
-  const model::TensorTable& table = source.table();
+  HfFolder(ctx, source, folder).write({});
+}
+
+void HfFolder::write(const Pack& pack) const {
+  Json config = config_json(source_);  // may refuse: before anything is written
+  if (!quantization_config.is_null()) config["quantization_config"] = quantization_config;
+  const model::TensorTable& table = source_.table();
+  const std::size_t count = table.size() + packed.count(table.size());
+  if (count > table.size()) config["tie_word_embeddings"] = false;
+  fs::create_directories(folder_);
   std::vector<files::SafetensorsEntry> entries;
-  for (std::size_t i = 0; i < table.size(); ++i) {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (const auto found = packed.find(i); found != packed.end()) {
+      entries.insert(entries.end(), found->second.begin(), found->second.end());
+      continue;
+    }
     const model::TensorInfo& info = table[i];
     if (info.fused && info.fused->first_row > 0) continue;  // its rows follow those of the first of them
-    const DType dtype = info.role == quant::Role::Norm ? stored_form(ctx, source, i)->dtype : source.arch().dtype;
+    const DType dtype = info.role == quant::Role::Norm ? stored_form(ctx_, source_, i)->dtype : source_.arch().dtype;
     entries.push_back({info.stored_hf_name(), dtype, info.stored_shape()});
   }
-  files::ShardedSafetensorsWriter writer(folder, entries);
-  Progress progress(fmt::format("write {}", folder.filename().string()), static_cast<std::int64_t>(table.size()));
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    const Tensor tensor = stored_form(ctx, source, i);
-    writer.write({static_cast<const std::byte*>(tensor->data), tensor->bytes()});
+  files::ShardedSafetensorsWriter writer(folder_, entries, metadata);
+  Progress progress(fmt::format("write {}", folder_.filename().string()), static_cast<std::int64_t>(count));
+  for (std::size_t i = 0; i < count; ++i) {
+    if (packed.contains(i)) {
+      pack(i, [&](std::span<const std::byte> bytes) { writer.write(bytes); });
+    } else {
+      const Tensor tensor = stored_form(ctx_, source_, i);
+      writer.write({static_cast<const std::byte*>(tensor->data), tensor->bytes()});
+    }
     progress.update(static_cast<std::int64_t>(i) + 1);
   }
   writer.commit();
-  write_file(folder / "tokenizer.json", source.tokenizer().to_hf_json());
-  write_file(folder / "tokenizer_config.json", source.tokenizer().to_hf_config_json());
-  write_file(folder / "generation_config.json", generation_config(source).dump(2) + "\n");
-  write_file(folder / "config.json", config.dump(2) + "\n");
+  write_file(folder_ / "tokenizer.json", source_.tokenizer().to_hf_json());
+  write_file(folder_ / "tokenizer_config.json", source_.tokenizer().to_hf_config_json());
+  write_file(folder_ / "generation_config.json", generation_config(source_).dump(2) + "\n");
+  write_file(folder_ / "config.json", config.dump(2) + "\n");
 }
 
 }  // namespace temper::exporter

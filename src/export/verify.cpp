@@ -20,15 +20,6 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kProbes = 16;
 constexpr std::uint64_t kProbeSeed = 20260;  // any; fixed, so that figures of two exports compare
 
-void expect_equal(std::span<const std::byte> expected, std::span<const std::byte> found, const fs::path& path,
-                  std::string_view tensor) {
-  if (expected.size() == found.size() && std::memcmp(expected.data(), found.data(), expected.size()) == 0) return;
-  std::size_t at = 0;
-  while (at < std::min(expected.size(), found.size()) && expected[at] == found[at]) ++at;
-  throw VerifyFailed("{}: tensor {}: differs from what it was made from at byte {} of {} (found {})", path.string(), tensor,
-                     at, expected.size(), found.size());
-}
-
 std::span<const std::byte> bytes_of(const TensorView& view) {
   return {static_cast<const std::byte*>(view.data), view.bytes()};
 }
@@ -80,6 +71,24 @@ void cut(text::Sample& sample, std::size_t length) {
 
 }  // namespace
 
+void verify_bytes(std::span<const std::byte> expected, std::span<const std::byte> found, const fs::path& path,
+                  std::string_view tensor) {
+  if (expected.size() == found.size() && std::memcmp(expected.data(), found.data(), expected.size()) == 0) return;
+  std::size_t at = 0;
+  while (at < std::min(expected.size(), found.size()) && expected[at] == found[at]) ++at;
+  throw VerifyFailed("{}: tensor {}: differs from what it was made from at byte {} of {} (found {})", path.string(), tensor,
+                     at, expected.size(), found.size());
+}
+
+void verify_plain(const ExecContext& ctx, const ExportSource& source, const model::CheckpointReader& reader,
+                  std::size_t index, const fs::path& folder) {
+  const bool norm = source.table()[index].role == quant::Role::Norm;
+  const Tensor expected = norm ? source.norm(index) : source.merged(ctx, index);
+  Tensor found(expected->dtype, expected->shape);
+  reader.read(index, found);
+  verify_bytes(bytes_of(expected), bytes_of(found), folder, source.table()[index].hf_name);
+}
+
 void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
                          const fs::path& path) {
   const auto reader = model::CheckpointReader::open(path);
@@ -88,7 +97,7 @@ void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, con
                     [&](std::size_t tensor, std::size_t offset, std::span<const std::byte> expected) {
                       const std::span<const std::byte> all = bytes_of(reader.stored(tensor));
                       const std::span<const std::byte> rest = all.subspan(std::min(offset, all.size()));
-                      expect_equal(expected, rest.first(std::min(expected.size(), rest.size())), path,
+                      verify_bytes(expected, rest.first(std::min(expected.size(), rest.size())), path,
                                    source.table()[tensor].gguf_name);
                       expected_bytes += expected.size();
                     });
@@ -115,13 +124,7 @@ void verify_gguf_bytes(const model::TensorTable& table, std::span<const WrittenP
 
 void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const fs::path& folder) {
   const auto reader = model::CheckpointReader::open(folder);
-  for (std::size_t i = 0; i < source.table().size(); ++i) {
-    const bool norm = source.table()[i].role == quant::Role::Norm;
-    const Tensor expected = norm ? source.norm(i) : source.merged(ctx, i);
-    Tensor found(expected->dtype, expected->shape);
-    reader.read(i, found);
-    expect_equal(bytes_of(expected), bytes_of(found), folder, source.table()[i].hf_name);
-  }
+  for (std::size_t i = 0; i < source.table().size(); ++i) verify_plain(ctx, source, reader, i, folder);
 }
 
 void require_same_adapters(const model::Adapters& expected, const model::Adapters& found, const fs::path& path) {
@@ -129,7 +132,7 @@ void require_same_adapters(const model::Adapters& expected, const model::Adapter
   const float scale = expected.config().scale();
   if (!(std::abs(found.config().scale() - scale) <= std::numeric_limits<float>::epsilon() * std::abs(scale)))
     throw VerifyFailed("{}: scale {} where {} was trained", path.string(), found.config().scale(), scale);
-  expect_equal(bytes_of(expected.parameters()), bytes_of(found.parameters()), path, "(all adapters)");
+  verify_bytes(bytes_of(expected.parameters()), bytes_of(found.parameters()), path, "(all adapters)");
 }
 
 void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const fs::path& folder) {

@@ -21,6 +21,13 @@ void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, con
 void verify_gguf_bytes(const model::TensorTable& table, std::span<const WrittenPiece> written,
                        const std::filesystem::path& path);
 
+/// Throws VerifyFailed, naming file, tensor and the first byte that differs, unless the bytes are equal.
+void verify_bytes(std::span<const std::byte> expected, std::span<const std::byte> found, const std::filesystem::path& path,
+                  std::string_view tensor);
+/// Compares a plain tensor of a Hugging Face folder with the source's merged one.
+void verify_plain(const ExecContext& ctx, const ExportSource& source, const model::CheckpointReader& reader,
+                  std::size_t index, const std::filesystem::path& folder);
+
 /// Reopens a Hugging Face folder and compares every tensor, bit for bit. Throws VerifyFailed.
 void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const std::filesystem::path& folder);
 

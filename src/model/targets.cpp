@@ -28,14 +28,14 @@ std::vector<wires::Matrix> wire_matrices(const TensorTable& table, const quant::
 }
 
 const wires::Wire* wire_of_target(std::string_view target) {
-  if (target == "hf" || target == "adapter" || target.starts_with("gguf:")) return nullptr;
+  if (target == "hf" || target == "adapter" || target == "gguf-lora" || target.starts_with("gguf:")) return nullptr;
   if (target == "executorch") return wires::find_wire("torchao");
   if (const wires::Wire* wire = wires::find_wire(target)) return wire;
   std::vector<std::string_view> names;
   for (const wires::Wire* wire : wires::wires()) names.push_back(wire->name());
   throw BadRecipe(
       "export.to: \"{}\" is no target; there are gguf:q4_0, gguf:q4_k_m and the other schemes of llama.cpp, gguf:bf16, "
-      "gguf:f16, hf, adapter, executorch, {}",
+      "gguf:f16, gguf-lora, hf, adapter, executorch, {}",
       target, fmt::join(names, ", "));
 }
 

@@ -14,7 +14,8 @@ namespace temper::model {
 /// last, as it does in the table of the untied model. `dtype` is that of the checkpoint's plain tensors.
 std::vector<wires::Matrix> wire_matrices(const TensorTable& table, const quant::Scheme& scheme, DType dtype);
 
-/// The wire that writes an export target: by its name, torchao's for executorch; null for gguf:…, hf and adapter. Throws
+/// The wire that writes an export target: by its name, torchao's for executorch; null for gguf:…, gguf-lora, hf and
+/// adapter. Throws
 /// BadRecipe for what is no target, listing all.
 const wires::Wire* wire_of_target(std::string_view target);
 
@@ -22,7 +23,7 @@ const wires::Wire* wire_of_target(std::string_view target);
 /// scheme: it names the tensor, the reason and the schemes that the wire carries.
 void require_carried(const wires::Wire& wire, const TensorTable& table, const quant::Scheme& scheme, DType dtype);
 
-/// The same for any target that a run in that scheme shall be exported to as trained; hf and adapter take every run.
+/// The same for any target that a run in that scheme shall be exported to as trained; hf and adapters take every run.
 void require_target(std::string_view target, const TensorTable& table, const quant::Scheme& scheme, DType dtype);
 
 }  // namespace temper::model

@@ -52,8 +52,8 @@ struct Scheme {
   const TensorRule* rule_for(const TensorPlace& place) const;
 };
 
-/// All schemes: formats by their own names (int4-sym-g32, nf4 …) and those of torchao's users (int4, int8-int4, fp8-fp8 …;
-/// their weights, no wire yet), and llama.cpp's file types (q4_0 … q6_k, q4_k_m …).
+/// All schemes: formats by their own names (int4-sym-g32, nf4 …) and those of torchao's users (int4, int8-int4, fp8-fp8 …),
+/// and llama.cpp's file types (q4_0 … q6_k, q4_k_m …).
 const std::vector<Scheme>& schemes();
 /// Finds a scheme; q3_k, q4_k and q5_k are the medium mixes, as in llama.cpp, phone-deployment is int8-int4, and the name of
 /// any format that encodes (find_codec) stands for projections in it. One's own is written

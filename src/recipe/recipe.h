@@ -143,7 +143,8 @@ struct EvalOptions {
 };
 
 struct ExportOptions {
-  std::string to;          ///< gguf:SCHEME (a file type of llama.cpp), gguf:bf16, gguf:f16, gguf-lora, hf or adapter.
+  /// gguf:SCHEME (a file type of llama.cpp), gguf:bf16, gguf:f16, gguf-lora, a wire (torchao …), executorch, hf or adapter.
+  std::string to;
   std::string split_size;  ///< GGUF: cut into parts of at most so many bytes of tensors ("2GB"); empty: one file.
   bool modelfile = false;  ///< GGUF: write an Ollama Modelfile beside it.
 };

@@ -153,15 +153,15 @@ void resolve_gguf(const ExportOptions& options) {
 }
 
 void resolve_export(const Recipe& recipe) {
-  constexpr std::string_view kTargets[] = {"gguf:q4_0", "gguf:q8_0", "gguf:bf16", "gguf:f16", "gguf-lora", "hf", "adapter"};
   require_model_or_run(recipe, Verb::Export);
   require_set(recipe.exporting.to, "export.to", Verb::Export);
   require_set(recipe.out, "out", Verb::Export);
   const std::string& to = recipe.exporting.to;
   if ((to == "adapter" || to == "gguf-lora") && recipe.model.run.empty())
     throw BadRecipe("export.to {} needs model.run: a model without a run has no adapter", to);
-  if (to != "hf" && to != "adapter" && to != "gguf-lora" && !to.starts_with("gguf:"))
-    throw BadRecipe("export.to: expected one of {}, found \"{}\"", fmt::join(kTargets, ", "), recipe.exporting.to);
+  if (recipe.quant.scheme != "none" && (to == "hf" || to == "adapter" || to.starts_with("gguf")))
+    throw BadRecipe("quant.scheme ({}) with export.to {}: that target says itself what it holds; leave the scheme out",
+                    recipe.quant.scheme, to);
   if (!to.starts_with("gguf") && (recipe.exporting.modelfile || !recipe.exporting.split_size.empty()))
     throw BadRecipe("export.modelfile and export.split_size belong to GGUF files; export.to is {}", to);
   resolve_gguf(recipe.exporting);
@@ -184,6 +184,8 @@ void resolve_budget(const Recipe& recipe) {
         "quant.scheme ({}) with a budget: the budget chooses formats tensor by tensor; give quant.types to choose "
         "from others",
         recipe.quant.scheme);
+  if (!recipe.exporting.to.empty())
+    throw BadRecipe("export.to ({}) with a budget: its mix is written as GGUF; leave export.to out", recipe.exporting.to);
   if (!recipe.quant.size.empty()) parse_size(recipe.quant.size, "quant.size");
   require_text_or_rows(recipe, Verb::Quantize);
 }

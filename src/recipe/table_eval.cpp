@@ -51,9 +51,11 @@ std::vector<Option> eval_options() {
        .verbs = kEval | kCompare,
        .help = "Of the resampling",
        .range = kSeed},
-      {"export.to", "--to", field<&Recipe::exporting, &ExportOptions::to>(), kExport,
+      {"export.to", "--to", field<&Recipe::exporting, &ExportOptions::to>(), kExport | kTrain | kQuantize,
        "gguf:q4_0, gguf:q4_k_m and other schemes of llama.cpp, gguf:bf16, gguf:f16, gguf-lora (the adapter alone, for "
-       "llama.cpp), hf (merged 16-bit folder) or adapter (peft layout)"},
+       "llama.cpp), a quantized folder (torchao, compressed-tensors, bitsandbytes, gptq, gptq-v2, awq: docs/wires.md), "
+       "executorch, hf (merged 16-bit folder) or adapter (peft layout). With train: refuse a scheme that the target cannot "
+       "carry; with quantize: where a scheme has several targets, the first one if left out"},
       {"export.split_size", "--split-size", field<&Recipe::exporting, &ExportOptions::split_size>(), kExport | kQuantize,
        "GGUF: parts with at most so many bytes of tensors each, such as 2GB, named as llama.cpp's gguf-split names them"},
       {"export.modelfile", "--modelfile", field<&Recipe::exporting, &ExportOptions::modelfile>(), kExport | kQuantize,

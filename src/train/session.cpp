@@ -17,6 +17,7 @@
 #include "eval/score.h"
 #include "model/kept_codes.h"
 #include "model/peft.h"
+#include "model/targets.h"
 #include "ops/ops.h"
 #include "ops/profile_table.h"
 #include "train/fingerprint.h"
@@ -129,9 +130,20 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       base_fingerprint_(base_fingerprint(reader_)),
       data_fingerprint_(data_fingerprint(data.train)) {
   check_lengths();
+  check_target();
   if (recipe.quant.init == recipe::QuantInit::Base && qat_.encoded() != nullptr) take_codes();
   if (loaded) restore(loaded->state);
   describe();
+}
+
+/// A run that is to be exported to some target trains what that target can carry.
+void Session::check_target() const {
+  const std::string& target = recipe_.exporting.to;
+  if (target.empty()) return;
+  if (const quant::Scheme* scheme = scheme_of(recipe_))
+    model::require_target(target, reader_.table(), *scheme, reader_.arch().dtype);
+  else if (model::wire_of_target(target))
+    throw BadRecipe("export.to {}: it carries quantized models; give quant.scheme, or leave export.to out", target);
 }
 
 /// A document's positions are those of its tokens within a sequence; the model must have that many.

@@ -34,6 +34,7 @@ class Session {
   void take_codes();
   void restore_codes(const CheckpointState& state);
   void check_lengths() const;
+  void check_target() const;
   void describe() const;
   StepLog step();
   bool profiling() const;

@@ -254,7 +254,6 @@ TEST(Resolve, RefusesContradictions) {
   contains(refused(Verb::Eval, "{model.path: a}"), "nothing to measure");
   contains(refused(Verb::Eval, "{model.path: a, eval.text: t, eval.context: 8, eval.stride: 9}"),
            "tokens would be left out");
-  contains(refused(Verb::Export, "{model.run: a, out: b, export.to: onnx}"), "expected one of gguf:q4_0");
   contains(refused(Verb::Export, "{model.path: a, out: b, export.to: adapter}"), "has no adapter");
   contains(refused(Verb::Generate, "{model.path: a}"), "generate.prompt: missing");
 }
