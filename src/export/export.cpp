@@ -206,6 +206,13 @@ void export_wire(const ExecContext& ctx, eval::LoadedModel& model, const ExportS
 
 void export_executorch(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& program,
                        ExportReport& report) {
+  const model::ArchSpec& arch = source.arch();
+  if (arch.architecture->model_type != "llama" ||
+      (arch.rope.kind != model::RopeKind::Default && arch.rope.kind != model::RopeKind::Llama3))
+    throw Unsupported(
+        "export.to executorch: programs are made of Llamas (model_type llama, rotary frequencies plain or llama3), this is "
+        "{}",
+        arch.architecture->model_type);
   const fs::path folder = program.parent_path() / "checkpoint";
   export_wire(ctx, model, source, *model::wire_of_target(report.target), folder, report);
   measure_size(report, folder);

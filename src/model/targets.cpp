@@ -41,6 +41,11 @@ const wires::Wire* wire_of_target(std::string_view target) {
 
 void require_carried(const wires::Wire& wire, const TensorTable& table, const quant::Scheme& scheme, DType dtype) {
   require_fit(table, scheme);
+  for (const TensorInfo& info : table.all())
+    if (info.fused)
+      throw BadRecipe(
+          "{}: a model that stores several matrices as one ({}) is not written to quantized folders; GGUF targets carry it",
+          wire.name(), info.fused->hf_name);
   for (const wires::Matrix& matrix : wire_matrices(table, scheme, dtype))
     if (const std::string why = wire.refusal(matrix); !why.empty())
       throw BadRecipe("{} cannot carry scheme {}: {}: {}. Schemes that it carries: {}", wire.name(), scheme.name,
