@@ -8,6 +8,7 @@ scheme int8-int4. The program has a method forward(tokens i64 [1, n], input_pos 
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -54,17 +55,20 @@ def parameters(config):
 
 
 def main(folder, out):
-    folder, out = Path(folder), Path(out).absolute()
-    checkpoint, params = out.with_suffix(".pth"), out.with_suffix(".params.json")
+    folder, out = Path(folder).absolute(), Path(out).absolute()
+    with tempfile.TemporaryDirectory() as scratch:  # the exporter leaves its settings in the working directory
+        make(folder, out, Path(scratch))
+
+
+def make(folder, out, scratch):
+    checkpoint, params = scratch / "model.pth", scratch / "params.json"
     torch.save(read(folder), checkpoint)
     params.write_text(json.dumps(parameters(json.loads((folder / "config.json").read_text())), indent=2) + "\n")
     # Without quantization.qmode the weights stay the tensors that they are.
     settings = [f"base.params={params}", f"base.checkpoint={checkpoint}", "base.model_class=llama3", "model.use_kv_cache=True",
                 "model.use_sdpa_with_kv_cache=True", "model.dtype_override=fp32", "backend.xnnpack.enabled=True",
                 "backend.xnnpack.extended_ops=True", f"export.output_name={out}"]
-    done = subprocess.run([sys.executable, "-m", "executorch.extension.llm.export.export_llm", *settings])
-    checkpoint.unlink()
-    params.unlink()
+    done = subprocess.run([sys.executable, "-m", "executorch.extension.llm.export.export_llm", *settings], cwd=scratch)
     if done.returncode != 0 or not out.exists():
         raise SystemExit(f"export_llm ended with status {done.returncode}")
 
