@@ -84,8 +84,26 @@ TEST(Table, EveryOptionStandsInAPlaceOfItsOwn) {
   for (const Option& option : options()) {
     const Recipe defaults;
     Recipe changed;
-    for (const char* candidate : {"true", "false", "1", "2", "0.5", "q_proj", "text", "f32", "linear", "block", "none",
-                                  "stride", "llama-perplexity", "8bit", "base", "integer", "rtn"}) {
+    for (const char* candidate : {"true",
+                                  "false",
+                                  "1",
+                                  "2",
+                                  "0.5",
+                                  "q_proj",
+                                  "text",
+                                  "f32",
+                                  "linear",
+                                  "block",
+                                  "none",
+                                  "stride",
+                                  "llama-perplexity",
+                                  "8bit",
+                                  "base",
+                                  "integer",
+                                  "rtn",
+                                  "mse",
+                                  "awq",
+                                  "64"}) {
       try {
         assign(option, changed, candidate, "test");
       } catch (const BadRecipe&) {
@@ -255,6 +273,8 @@ TEST(Resolve, RefusesContradictions) {
   contains(refused(Verb::Eval, "{model.path: a, eval.text: t, eval.context: 8, eval.stride: 9}"),
            "tokens would be left out");
   contains(refused(Verb::Export, "{model.path: a, out: b, export.to: adapter}"), "has no adapter");
+  contains(refused(Verb::Export, "{model.path: a, out: b, export.to: hf, quant.scheme: int4}"), "leave the scheme out");
+  contains(refused(Verb::Quantize, "{model.path: a, out: b, export.to: hf, quant.bits: 4, eval.text: t}"), "with a budget");
   contains(refused(Verb::Generate, "{model.path: a}"), "generate.prompt: missing");
 }
 
