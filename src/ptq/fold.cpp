@@ -91,11 +91,15 @@ void FoldedModel::scale_input(int layer, LinearInput input, std::span<const floa
     if (!(f > 0.0f) || !std::isfinite(f)) throw LogicError("a channel of a linear's input cannot be divided by {}", f);
   const std::vector<float> channels = per_channel(input, per_factor);
   for (const Linear l : consumers(input)) multiply_columns(linear(layer, l), channels);
-  if (input == LinearInput::Output) return divide_rows(linear(layer, Linear::V), per_factor);
+  const auto divide = [&](std::size_t index) {
+    const auto vector = tensors_[index].span<float>();
+    for (std::size_t c = 0; c < vector.size(); ++c) vector[c] /= per_factor[c];
+  };
   if (input == LinearInput::Down) return divide_rows(linear(layer, Linear::Up), per_factor);
-  const auto norm =
-      tensors_[input == LinearInput::Attention ? table_.attention_norm(layer) : table_.mlp_norm(layer)].span<float>();
-  for (std::size_t c = 0; c < norm.size(); ++c) norm[c] /= per_factor[c];
+  if (input != LinearInput::Output)
+    return divide(input == LinearInput::Attention ? table_.attention_norm(layer) : table_.mlp_norm(layer));
+  divide_rows(linear(layer, Linear::V), per_factor);
+  if (const auto bias = table_.vector(layer, model::BlockVector::VBias)) divide(*bias);
 }
 
 void FoldedModel::fold_norms() {

@@ -34,7 +34,7 @@ class FoldedModel {
   std::vector<float> per_channel(model::LinearInput input, std::span<const float> per_factor) const;
 
   /// Divides a linear input by factors (positive, finite) and multiplies its consumers' columns by them. What divides it:
-  /// Attention and Mlp: the norm's weights; Output: rows of v; Down: rows of up. LogicError for Head.
+  /// Attention and Mlp: the norm's weights; Output: rows of v and its bias; Down: rows of up. LogicError for Head.
   void scale_input(int layer, model::LinearInput input, std::span<const float> per_factor);
 
   /// Multiplies the columns of the linears behind each norm by the norm's weights, which become 1; the final norm's go into

@@ -132,6 +132,11 @@ void Rotation::apply(std::span<float> row) const {
 }
 
 void rotate(FoldedModel& model, std::uint64_t seed) {
+  for (const model::BlockVector vector :
+       {model::BlockVector::PostAttentionNorm, model::BlockVector::PostMlpNorm, model::BlockVector::VBias})
+    if (const auto index = model.table().vector(0, vector))
+      throw Unsupported("rotate: {} cannot be folded into a matrix; use another method for this model, such as awq or gptq",
+                        model.table()[*index].hf_name);
   const Rotation residual(model.arch().hidden_size, seed, 0);
   model.fold_norms();
   rotate_rows(model.tensor(model.table().embedding()), residual);

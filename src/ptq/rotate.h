@@ -33,7 +33,8 @@ class Rotation {
 std::optional<std::vector<signed char>> paley(std::int64_t n);
 
 /// Rotates the residual stream (R1) and, head by head, the values (R2), norms folded in first: embedding, every projection
-/// and the head, which is untied, change; the model stays a plain one of its architecture.
+/// and the head, which is untied, change; the model stays a plain one of its architecture. Throws Unsupported
+/// for architectures with norms behind a block's outputs, or biases of values.
 void rotate(FoldedModel& model, std::uint64_t seed);
 
 }  // namespace temper::ptq
