@@ -1,4 +1,4 @@
-"""temper plan, quantize under a budget, and compare, on a short text with the real model."""
+"""temper plan, quantize under a budget, and compare, on a random model of four layers, and training with the mix."""
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -8,39 +8,44 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import unittest
 
 import gguf
+import numpy as np
 
 import llama_cpp
-from temper_cli import TemperTest, model, ok, ok_json, run, say, word_problems
+import tiny_model
+from temper_cli import TemperTest, ok, ok_json, run, say, write_jsonl
+
+TYPES = "q4_0,q5_0,q8_0"
 
 
 class Budget(TemperTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        cls.model = tiny_model.write_random(cls.folder / "model")
+        letters = np.random.default_rng(1).choice(list("abcdefghij klm."), 4000)
         cls.text = cls.folder / "text.txt"
-        cls.text.write_text("\n\n".join(m["content"] for row in word_problems(60) for m in row["messages"]))
-        cls.measure = ["--text", cls.text, "--context", 128, "--rows", 2, "--bootstrap", 100]
+        cls.text.write_text("".join(letters))
+        cls.measure = ["--text", cls.text, "--context", 128, "--rows", 4, "--bootstrap", 100]
 
     def test_quantize_within(self):
         out = self.folder / "m.gguf"
-        size = 95_000_000
-        report = ok_json("quantize", "--model", model(), *self.measure, "--size", "95MB", "--types", "q4_0,q5_0,q8_0",
-                         "--out", out)
+        size = 450_000
+        budget = ["--model", self.model, *self.measure, "--types", TYPES, "--size"]
+        report = ok_json("quantize", *budget, "450KB", "--out", out)
         tensors = gguf.GGUFReader(out).tensors
         held = sum(int(t.n_bytes) for t in tensors)
         self.assertLessEqual(held, size)
         self.assertGreater(held, 0.99 * size)
         self.assertGreater(len({t.tensor_type for t in tensors if len(t.shape) == 2}), 1)
-        self.assertLess(report["kld"], 2 * report["predicted_kld"] + 0.01)
-        self.assertLess(report["predicted_kld"], 2 * report["kld"] + 0.01)
+        # Costs add up in a model whose weights are independent of each other; what is left is chance of few tokens.
+        self.assertLess(abs(np.log(report["kld"] / report["predicted_kld"])), np.log(1.5))
         with llama_cpp.Model(out) as opened:
             self.assertEqual(opened.logits([1, 2, 3]).shape[0], 3)
         self.assertIn("model.embed_tokens: ", Path(report["recipe"]).read_text())
         # The measured costs are kept: the plan needs no new ones, and ends at the same allocation.
         cache = next(self.folder.glob("*.sensitivity.json"))
         before = cache.stat().st_mtime_ns
-        plan = ok_json("plan", "--model", model(), *self.measure, "--size", "95MB", "--types", "q4_0,q5_0,q8_0",
-                       "--out", self.folder / "plan", "--chart", self.folder / "plan.svg")
+        plan = ok_json("plan", *budget, "450KB", "--out", self.folder / "plan", "--chart", self.folder / "plan.svg")
         self.assertEqual(cache.stat().st_mtime_ns, before)
         sizes = [p["bytes"] for p in plan["frontier"]]
         predicted = [p["predicted_kld"] for p in plan["frontier"]]
@@ -49,14 +54,26 @@ class Budget(TemperTest):
         chosen = next(p for p in plan["frontier"] if "kld" in p)
         self.assertEqual((chosen["bytes"], chosen["kld"]), (held, report["kld"]))
         ElementTree.parse(self.folder / "plan.svg")
-        done = run("quantize", "--model", model(), *self.measure, "--size", "20MB", "--types", "q4_0,q5_0,q8_0", "--out",
-                   self.folder / "n.gguf")
+        done = run("quantize", *budget, "100KB", "--out", self.folder / "n.gguf")
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("smallest", done.stderr)
-        say(f"95 MB: predicted KLD {report['predicted_kld']:.4f}, measured {report['kld']:.4f}")
+        data = write_jsonl(self.folder / "train.jsonl", [{"prompt": "abc", "completion": " def"},
+                                                         {"prompt": "k", "completion": "l m"}])
+        ok("train", report["recipe"], "--model", self.model, "--data", data, "--steps", 2, "--batch-size", 1, "--seq-len", 32,
+           "--lora-r", 4, "--out", self.folder / "run")
+        say(f"predicted KLD {report['predicted_kld']:.4f}, measured {report['kld']:.4f}")
+
+    def test_bits(self):
+        report = ok_json("quantize", "--model", self.model, *self.measure, "--types", TYPES, "--bits", 5.5, "--out",
+                         self.folder / "bits.gguf")
+        tensors = gguf.GGUFReader(self.folder / "bits.gguf").tensors
+        bits = 8 * sum(int(t.n_bytes) for t in tensors) / sum(int(t.n_elements) for t in tensors)
+        self.assertAlmostEqual(report["bits_per_weight"], bits, places=3)
+        self.assertLessEqual(bits, 5.5)
+        self.assertGreater(bits, 0.99 * 5.5)
 
     def test_compare(self):
-        report = ok_json("compare", model(), "--schemes", "q8_0,q4_0", *self.measure, "--speed-tokens", 2, "--chart",
+        report = ok_json("compare", self.model, "--schemes", "q8_0,q4_0", *self.measure, "--speed-tokens", 2, "--chart",
                          self.folder / "c.svg")
         sixteen, q8, q4 = report["schemes"]
         self.assertEqual([sixteen["scheme"], q8["scheme"], q4["scheme"]], ["16-bit", "q8_0", "q4_0"])

@@ -4,6 +4,9 @@ import shutil
 import struct
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+
 MODELS = Path(__file__).resolve().parents[1] / "data" / "hf"
 SPECIAL = ["<pad>", "<s>", "<|end|>", "<|user|>", "<|assistant|>"]
 CHARACTERS = "\u0120\u010aabcdefghijklmnopqrstuvwxyzABCDEFGHIJKLM0123456789.,?!:+"  # space and newline of the byte alphabet first
@@ -27,6 +30,29 @@ def write(folder, name="llama_untied"):
     (folder / "tokenizer_config.json").write_text(json.dumps(dict(
         tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="<|end|>", pad_token="<pad>",
         chat_template=TEMPLATE)))
+    return folder
+
+
+def write_random(folder, layers=4, hidden=128, intermediate=256, seed=0):
+    """Random weights large enough that logits tell tokens apart, in shapes that all blocks of 32 and some of 128 fit."""
+    folder = write(folder)
+    edit_config(folder, num_hidden_layers=layers, hidden_size=hidden, intermediate_size=intermediate, head_dim=hidden // 4,
+                max_position_embeddings=512)
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    random = np.random.default_rng(seed)
+    tensors = {name: random.normal(0, 1, (vocabulary, hidden)) for name in ("model.embed_tokens.weight", "lm_head.weight")}
+    tensors["model.norm.weight"] = np.ones(hidden)
+    tensors["lm_head.weight"] *= 2 / hidden**0.5
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}."
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"{prefix}{norm}.weight"] = np.ones(hidden)
+        for name, rows, columns in (("self_attn.q", hidden, hidden), ("self_attn.k", hidden // 2, hidden),
+                                    ("self_attn.v", hidden // 2, hidden), ("self_attn.o", hidden, hidden),
+                                    ("mlp.gate", intermediate, hidden), ("mlp.up", intermediate, hidden),
+                                    ("mlp.down", hidden, intermediate)):
+            tensors[f"{prefix}{name}_proj.weight"] = random.normal(0, columns**-0.5, (rows, columns))
+    save_file({name: values.astype(np.float32) for name, values in tensors.items()}, folder / "model.safetensors")
     return folder
 
 
