@@ -87,8 +87,9 @@ class Codec {
   /// matrix. Does nothing unless joins_rows(). Depends on no order of threads: callers fit rows in any, then join once.
   virtual void join(std::span<float> params, std::int64_t rows, std::int64_t cols) const;
 
-  /// Parameters of group `g` of a row of `cols` elements, taken out of the row's: those of a row that is just this group, or,
-  /// where the whole row is one group, of a row of any length. round and decode then treat its elements as in the whole row.
+  /// Parameters of group `g` of a row of `cols` elements, taken out of the row's: those of a row that is just this group,
+  /// or, where the whole row is one group, of a row of any length. round and decode then treat its elements as in the whole
+  /// row.
   virtual void group_params(std::span<const float> params, std::int64_t cols, std::int64_t g, std::span<float> out) const;
 
   // ---- Fast paths: rows of a matrix, serial (callers cut the rows among threads). ----

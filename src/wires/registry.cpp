@@ -11,8 +11,8 @@
 namespace temper::wires {
 
 std::span<const Wire* const> wires() {
-  static const std::vector<const Wire*> table = {&torchao_wire(), &compressed_tensors_wire(), &bitsandbytes_wire(),
-                                                 &gptq_wire(),    &gptq_v2_wire(),            &awq_wire()};
+  static const std::vector<const Wire*> table = {
+      &torchao_wire(), &compressed_tensors_wire(), &bitsandbytes_wire(), &gptq_wire(), &gptq_v2_wire(), &awq_wire()};
   return table;
 }
 

@@ -46,8 +46,7 @@ TEST_P(Clip, SmallestErrorIsNeverAboveThePlainFit) {
   std::vector<float> params = params_for(codec_, values_);
   for (const std::span<const float> weights : {std::span<const float>(), std::span<const float>(importance)}) {
     fit_mse(codec_, values_, weights, params);
-    EXPECT_LE(error(codec_, values_, round_all(codec_, values_, params), weights),
-              error(codec_, values_, plain, weights));
+    EXPECT_LE(error(codec_, values_, round_all(codec_, values_, params), weights), error(codec_, values_, plain, weights));
   }
 }
 
@@ -80,7 +79,8 @@ TEST(Clip, PercentileIsLinearBetweenOrderStatistics) {
   // Magnitudes 1 … 32; the 90th percentile is at 0.9 · 31 = 27.9, that is 28.9.
   const quant::Codec& codec = *quant::find_codec("int8-sym-g32");
   Tensor values(DType::F32, {1, 32});
-  for (int i = 0; i < 32; ++i) values.span<float>()[static_cast<std::size_t>(i)] = static_cast<float>(i % 2 ? -i - 1 : i + 1);
+  for (int i = 0; i < 32; ++i)
+    values.span<float>()[static_cast<std::size_t>(i)] = static_cast<float>(i % 2 ? -i - 1 : i + 1);
   std::vector<float> params(1);
   fit_percentile(codec, values, 90.0, params);
   EXPECT_FLOAT_EQ(params[0], 28.9f / 127.5f);
