@@ -314,7 +314,9 @@ ExportReport quantize(const ExecContext& ctx, const recipe::Recipe& recipe, cons
     return report;
   }
   const auto reader = model::CheckpointReader::open(recipe.model.path);
-  log_info("{}", model::describe(reader.table(), quant::scheme(recipe.quant.scheme)));
+  const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
+  model::require_fit(reader.table(), scheme);
+  log_info("{}", model::describe(reader.table(), scheme));
   return round_to_nearest(recipe, reader, model::wire_of_target(target) == nullptr,
                           [&](const ExportSource& source, const text::Tokenizer* tokenizer) {
                             return write_scheme(ctx, recipe, source, tokenizer, target, std::nullopt);
