@@ -234,9 +234,14 @@ WrittenGguf write_gguf(const ExecContext& ctx, const ExportSource& source, const
                        const std::filesystem::path& path, std::uint64_t split_bytes) {
   const model::TensorTable& table = source.table();
   if (target.scheme) model::require_fit(table, *target.scheme);
-  if (source.arch().sliding_window > 0 && source.arch().sliding_window < source.arch().max_positions)
-    log_warning("llama.cpp's llama architecture has no sliding window ({} here): beyond it, the GGUF answers differently",
-                source.arch().sliding_window);
+  const model::ArchSpec& arch = source.arch();
+  if (arch.architecture->fused)
+    throw Unsupported("{}: models of {} are not written as GGUF: their matrices are stored together; export hf instead",
+                      path.string(), arch.architecture->model_type);
+  // Gemma's files state their windows.
+  if (!arch.architecture->post_norms && arch.sliding_window > 0 && arch.sliding_window < arch.max_positions)
+    log_warning("llama.cpp's {} architecture has no sliding window ({} here): beyond it, the GGUF answers differently",
+                arch.architecture->gguf, arch.sliding_window);
   files::GgufWriter writer(path, kAlignment, split_bytes);
   add_metadata(writer, source, target);
   const std::vector<float> rope = rope_tensor(source.arch());

@@ -22,6 +22,8 @@ constexpr const char* kWeightsName = "adapter_model.safetensors";
 
 /// "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 std::string tensor_name(const TensorTable& table, const Adapters::Entry& entry, const char* which) {
+  if (const auto& fused = table[entry.tensor].fused)
+    throw Unsupported("{}: adapters of matrices that are stored together have no names in peft's layout", fused->hf_name);
   std::string_view module = table[entry.tensor].hf_name;
   module.remove_suffix(std::string_view(".weight").size());
   return fmt::format("base_model.model.{}.{}.weight", module, which);
