@@ -25,19 +25,11 @@ std::vector<Linear> targets(const LoraConfig& config) {
   return out;
 }
 
-/// Places pieces in a flat array, each on a cache line of its own.
-struct Layout {
-  std::int64_t size = 0;
-  std::int64_t place(std::int64_t n) {
-    const std::int64_t at = size;
-    size += (n + 15) / 16 * 16;
-    return at;
-  }
-};
-
-TensorView piece(const TensorView& flat, std::int64_t offset, const Shape& shape) {
-  return TensorView(static_cast<std::byte*>(flat.data) + static_cast<std::size_t>(offset) * dtype_size(flat.dtype),
-                    flat.dtype, shape);
+/// "model.layers.0.mlp.up_proj.lora_A.weight"
+std::string segment_name(const TensorInfo& info, const char* which) {
+  std::string_view module = info.hf_name;
+  module.remove_suffix(std::string_view(".weight").size());
+  return fmt::format("{}.{}.weight", module, which);
 }
 
 }  // namespace
@@ -49,11 +41,7 @@ float LoraConfig::scale() const {
 
 Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t seed) : config_(std::move(config)) {
   const std::vector<Linear> wanted = targets(config_);
-  struct Place {
-    std::int64_t a, b;
-  };
-  std::vector<Place> places;
-  Layout layout;
+  std::vector<Segment> segments;  // A and B of every entry
   for (std::size_t i = 0; i < table.size(); ++i) {
     const TensorInfo& info = table[i];
     if (info.role != quant::Role::Linear) continue;
@@ -64,20 +52,18 @@ Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t se
       throw BadRecipe("lora.r {}: {} is {}; the rank must be from 1 to {}", config_.r, info.hf_name, info.shape.str(),
                       std::min(info.shape[0], info.shape[1]));
     entries_.push_back({i, info.layer, *linear, {}, {}, {}, {}, {}, {}});
-    places.push_back({layout.place(config_.r * info.shape[1]), layout.place(info.shape[0] * config_.r)});
+    segments.push_back({segment_name(info, "lora_A"), {config_.r, info.shape[1]}});
+    segments.push_back({segment_name(info, "lora_B"), {info.shape[0], config_.r}});
   }
-  parameters_ = Tensor(DType::F32, {layout.size}, true);
-  gradients_ = Tensor(DType::F32, {layout.size}, true);
-  operands_ = Tensor(DType::F32, {layout.size}, true);
+  array_ = ParameterArray("adapters", std::move(segments));
+  operands_ = Tensor(DType::F32, parameters().shape, true);
   for (std::size_t e = 0; e < entries_.size(); ++e) {
     Entry& entry = entries_[e];
-    const Shape& shape = table[entry.tensor].shape;
-    const Shape a{config_.r, shape[1]}, b{shape[0], config_.r};
-    entry.a = piece(parameters_, places[e].a, a);
-    entry.b = piece(parameters_, places[e].b, b);
-    entry.grad_a = piece(gradients_, places[e].a, a);
-    entry.grad_b = piece(gradients_, places[e].b, b);
-    const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape[1])));
+    entry.a = array_.parameter(2 * e);
+    entry.b = array_.parameter(2 * e + 1);
+    entry.grad_a = array_.gradient(2 * e);
+    entry.grad_b = array_.gradient(2 * e + 1);
+    const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(entry.a.cols())));
     Rng rng(seed, entry.tensor);
     for (float& x : entry.a.span<float>()) x = (2.0f * rng.uniform() - 1.0f) * bound;
     const std::size_t layer = static_cast<std::size_t>(entry.layer);
@@ -99,12 +85,11 @@ const Adapters::Entry* Adapters::find(std::size_t tensor) const {
 }
 
 void Adapters::prepare(const ExecContext& ctx) {
-  if (operands_->dtype != ctx.compute) operands_ = Tensor(ctx.compute, parameters_->shape, true);
-  ops::convert(ctx, parameters_, operands_);
-  const float* base = parameters_->as<float>();
-  for (Entry& entry : entries_) {
-    entry.operand_a = piece(operands_, entry.a.as<float>() - base, entry.a.shape);
-    entry.operand_b = piece(operands_, entry.b.as<float>() - base, entry.b.shape);
+  if (operands_->dtype != ctx.compute) operands_ = Tensor(ctx.compute, parameters().shape, true);
+  ops::convert(ctx, parameters(), operands_);
+  for (std::size_t e = 0; e < entries_.size(); ++e) {
+    entries_[e].operand_a = array_.piece(operands_, 2 * e);
+    entries_[e].operand_b = array_.piece(operands_, 2 * e + 1);
   }
 }
 

@@ -1,5 +1,4 @@
-// LoRA adapters (Hu et al. 2021): f32 masters of A [r, in] and B [out, r] for chosen projections, in one flat array so that
-// the optimizer, checkpoints and clipping see a single vector.
+// LoRA adapters (Hu et al. 2021): f32 masters of A [r, in] and B [out, r] for chosen projections, segments of one array.
 #pragma once
 
 #include <array>
@@ -8,6 +7,7 @@
 #include <vector>
 
 #include "model/tensor_table.h"
+#include "model/trainables.h"
 #include "ops/ops.h"
 
 namespace temper::model {
@@ -43,14 +43,16 @@ class Adapters {
   const Entry* find(std::size_t tensor) const;        ///< By index in the tensor table.
   ops::LoraView lora(const Entry& entry) const { return {entry.a, entry.b, config_.scale()}; }
 
-  TensorView parameters() const { return parameters_; }  ///< F32 [n], all masters.
-  TensorView gradients() const { return gradients_; }    ///< F32 [n], in the same order.
+  const ParameterArray& array() const { return array_; }  ///< "adapters": A and B of every entry, in order.
+  TensorView parameters() const { return array_.parameters(); }
+  TensorView gradients() const { return array_.gradients(); }
   /// Copies the masters into the operands of the context's compute dtype; once per optimizer step, and before the first.
   void prepare(const ExecContext& ctx);
 
  private:
   LoraConfig config_;
-  Tensor parameters_, gradients_, operands_;
+  ParameterArray array_;
+  Tensor operands_;
   std::vector<Entry> entries_;
   std::vector<std::array<int, kLinears.size()>> index_;  // [layer][linear] → entry, or -1
 };

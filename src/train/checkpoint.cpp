@@ -23,14 +23,13 @@ namespace fs = std::filesystem;
 using files::Json;
 
 constexpr std::string_view kFormat = "temper-checkpoint";
-constexpr std::int64_t kVersion = 2;
+constexpr std::int64_t kVersion = 3;
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kTensors = "state.safetensors";
 constexpr const char* kState = "state.json";
 constexpr const char* kRecipe = "recipe.yaml";
 constexpr std::array<const char*, 3> kFiles = {kTensors, kState, kRecipe};
 constexpr std::string_view kCodes = "codes.";
-constexpr std::array<const char*, 3> kTensorNames = {"parameters", "exp_avg", "exp_avg_sq"};
 
 // Folders under these names are never read: what a killed write or removal leaves behind.
 constexpr std::string_view kPartial = "partial-step-", kRemoved = "removed-step-", kStep = "step-";
@@ -66,13 +65,12 @@ void rename_folder(const fs::path& from, const fs::path& to) {
 }
 
 void write_tensors(const CheckpointState& state, const fs::path& path) {
-  const std::array<TensorView, 3> tensors = {state.parameters, state.first_moment, state.second_moment};
   std::vector<files::SafetensorsEntry> entries;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    if (tensors[i].dtype != DType::F32 || tensors[i].shape != tensors[0].shape || tensors[i].shape.rank() != 1)
-      throw LogicError("checkpoint: {} is {} {}, expected F32 [n]", kTensorNames[i], dtype_name(tensors[i].dtype),
-                       tensors[i].shape.str());
-    entries.push_back({kTensorNames[i], DType::F32, tensors[i].shape});
+  for (const auto& [name, tensor] : state.tensors) {
+    if (name.starts_with(kCodes) || !tensor.contiguous())
+      throw LogicError("checkpoint: {} {} {}: no tensor of a run's state", name, dtype_name(tensor.dtype),
+                       tensor.shape.str());
+    entries.push_back({name, tensor.dtype, tensor.shape});
   }
   for (const KeptCodes& codes : state.codes) {
     const auto bytes = static_cast<std::int64_t>(codes.bytes.size());
@@ -80,7 +78,8 @@ void write_tensors(const CheckpointState& state, const fs::path& path) {
     entries.push_back({fmt::format("{}{}", kCodes, codes.name), DType::U8, {codes.rows, bytes / codes.rows}});
   }
   files::SafetensorsWriter writer(path, entries);
-  for (const TensorView& tensor : tensors) writer.write({static_cast<const std::byte*>(tensor.data), tensor.bytes()});
+  for (const auto& [name, tensor] : state.tensors)
+    writer.write({static_cast<const std::byte*>(tensor.data), tensor.bytes()});
   for (const KeptCodes& codes : state.codes) writer.write(codes.bytes);
   writer.commit();
 }
@@ -161,26 +160,18 @@ void read_state(const fs::path& path, CheckpointState& state) {
 
 void read_tensors(const fs::path& path, LoadedCheckpoint& loaded) {
   const files::SafetensorsFile file(path);
-  const std::array<TensorView*, 3> views = {&loaded.state.parameters, &loaded.state.first_moment,
-                                            &loaded.state.second_moment};
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    const files::SafetensorsTensor& tensor = file.at(kTensorNames[i]);
-    if (tensor.dtype != DType::F32 || tensor.shape.rank() != 1 || tensor.shape != file.at(kTensorNames[0]).shape)
-      throw BadFile("{}: {}: expected F32 [n] like its fellows, found {} {}", path.string(), tensor.name,
-                    dtype_name(tensor.dtype), tensor.shape.str());
-    Tensor& copy = loaded.storage.emplace_back(DType::F32, tensor.shape);
-    if (!tensor.data.empty()) std::memcpy(copy.view().data, tensor.data.data(), tensor.data.size());
-    *views[i] = copy.view();
-  }
   for (const files::SafetensorsTensor& tensor : file.tensors()) {
-    if (!tensor.name.starts_with(kCodes)) continue;
-    if (tensor.dtype != DType::U8 || tensor.shape.rank() != 2)
+    const bool codes = tensor.name.starts_with(kCodes);
+    if (codes && (tensor.dtype != DType::U8 || tensor.shape.rank() != 2))
       throw BadFile("{}: {}: expected U8 [rows, bytes], found {} {}", path.string(), tensor.name, dtype_name(tensor.dtype),
                     tensor.shape.str());
-    Tensor& copy = loaded.storage.emplace_back(DType::U8, tensor.shape);
+    Tensor& copy = loaded.storage.emplace_back(tensor.dtype, tensor.shape);
     if (!tensor.data.empty()) std::memcpy(copy.view().data, tensor.data.data(), tensor.data.size());
-    loaded.state.codes.push_back(
-        {tensor.name.substr(kCodes.size()), tensor.shape[0], std::as_bytes(copy.view().span<std::uint8_t>())});
+    if (codes)
+      loaded.state.codes.push_back(
+          {tensor.name.substr(kCodes.size()), tensor.shape[0], std::as_bytes(copy.view().span<std::uint8_t>())});
+    else
+      loaded.state.tensors.push_back({tensor.name, copy.view()});
   }
 }
 

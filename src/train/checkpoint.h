@@ -1,13 +1,13 @@
 // Checkpoints: folders RUN/checkpoints/step-N that appear whole or not at all, with a checksum for every file.
 //
 //   manifest.json        format and version, step, and bytes and XXH3-64 of every file; sealed by a checksum of itself
-//   state.safetensors    F32 [n] each: parameters (adapter masters), exp_avg, exp_avg_sq (AdamW's moments); and
-//   `codes.NAME`,
-//                        U8 [rows, bytes of a row], for every tensor whose parameters are kept between steps
+//   state.safetensors    everything trained and the optimizer's states, by array (adapters.parameters,
+//                        adapters.exp_avg, …: train/state_tensors.h), and `codes.NAME`, U8 [rows, bytes of a row], for every
+//                        tensor whose parameters are kept between steps
 //   state.json           step, data cursor, checksum of the codes, figures so far
 //   recipe.yaml          the recipe of the run
 //
-// Other codes and their parameters are a pure function of base and adapters; what is stored of them is their checksum,
+// Other codes and their parameters are a pure function of base and masters; what is stored of them is their checksum,
 // against which a resumed run checks the codes that it makes again. The random state is (seed, cursor): order and
 // initialisation are pure functions of them.
 #pragma once
@@ -23,6 +23,7 @@
 #include "tensor/tensor.h"
 #include "text/packing.h"
 #include "train/qat.h"
+#include "train/state_tensors.h"
 
 namespace temper::train {
 
@@ -47,8 +48,8 @@ struct CheckpointState {
   std::string compute;           ///< Dtype of the products' operands.
   std::string isa;               ///< Instruction set in use: another may round products otherwise.
   std::string recipe_yaml;
-  files::Json metrics = files::Json::object();         ///< Held-out figures so far.
-  TensorView parameters, first_moment, second_moment;  ///< F32 [n].
+  files::Json metrics = files::Json::object();  ///< Held-out figures so far.
+  std::vector<StateTensor> tensors = {};
   std::vector<KeptCodes> codes = {};
 };
 

@@ -1,38 +1,48 @@
-// AdamW over the adapters' flat array of parameters, with clipping by global norm.
+// AdamW over everything that a run trains, with clipping by global norm.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "model/trainables.h"
 #include "recipe/recipe.h"
 #include "tensor/exec_context.h"
 #include "tensor/tensor.h"
+#include "train/state_tensors.h"
 
 namespace temper::train {
 
 /// Moments are F32, in the order of the parameters, zero at first.
 class Optimizer {
  public:
-  /// `parameters` F32 [n], updated in place; the view must outlive this. `max_grad_norm` 0: no clipping.
-  Optimizer(const recipe::OptimOptions& options, double max_grad_norm, const TensorView& parameters);
+  /// Updates the masters of `trained` in place, whose memory it shares. `max_grad_norm` 0: no clipping.
+  Optimizer(const recipe::OptimOptions& options, double max_grad_norm, const model::Trainables& trained);
 
-  /// √Σ g² of `gradients`, in double, in an order that depends only on the size. NaN or infinite if any gradient is.
-  static double norm(const ExecContext& ctx, const TensorView& gradients);
-
-  /// One step of AdamW (Loshchilov & Hutter 2019) with bias correction. `grad_norm` is norm(gradients), finite; gradients
-  /// are scaled by max_grad_norm / grad_norm where that is less than 1.
-  void step(const ExecContext& ctx, const TensorView& gradients, double grad_norm, double lr);
+  /// One step of AdamW (Loshchilov & Hutter 2019) with bias correction. `grad_norm` is that of all gradients
+  /// (Trainables::gradient_norm), finite; gradients are scaled by max_grad_norm / grad_norm where that is less than 1. A
+  /// segment's learning rate is lr times its factor.
+  void step(const ExecContext& ctx, double grad_norm, double lr);
 
   std::int64_t steps() const { return steps_; }  ///< Steps done.
-  TensorView first_moment() const { return m_; }
-  TensorView second_moment() const { return v_; }
-  /// Continues after `steps` steps with these moments, F32 [n] each.
-  void restore(std::int64_t steps, const TensorView& first_moment, const TensorView& second_moment);
+  /// Its state but for steps(), to be written and read back by checkpoints: "ARRAY.exp_avg", "ARRAY.exp_avg_sq" of every
+  /// array, as large as its parameters.
+  std::vector<StateTensor> state() const;
+  /// state() has been restored as it was after `steps` steps.
+  void restored(std::int64_t steps) { steps_ = steps; }
 
  private:
+  /// Segments next to each other that follow the same rules.
+  struct Piece {
+    TensorView parameters, gradients, first, second;  // F32 [n]
+    float lr_factor, weight_decay;
+  };
+  void add(const model::ParameterArray& array);
+
   recipe::OptimOptions options_;
   double max_grad_norm_;
-  TensorView parameters_;
-  Tensor m_, v_;
+  std::vector<model::ParameterArray> arrays_;
+  std::vector<Tensor> first_, second_;  // by array
+  std::vector<Piece> pieces_;
   std::int64_t steps_ = 0;
 };
 

@@ -72,13 +72,10 @@ model::Recompute recompute_of(const recipe::Recipe& recipe) {
   return recipe.train.recompute == recipe::Recompute::Block ? model::Recompute::Block : model::Recompute::None;
 }
 
-/// "gradient of lora_B of model.layers.3.mlp.up_proj.weight": the first one that is not finite.
-std::string first_non_finite(const model::Adapters& adapters, const model::TensorTable& table) {
-  for (const model::Adapters::Entry& entry : adapters.entries())
-    for (const auto& [name, gradient] : {std::pair{"lora_A", entry.grad_a}, std::pair{"lora_B", entry.grad_b}})
-      for (const float x : gradient.span<float>())
-        if (!std::isfinite(x)) return fmt::format("gradient of {} of {} ({})", name, table[entry.tensor].hf_name, x);
-  return "gradient";
+model::Trainables trainables(const model::Adapters& adapters) {
+  model::Trainables list;
+  list.add(adapters.array());
+  return list;
 }
 
 /// The watch-dogs of a step, for the progress line.
@@ -121,10 +118,11 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       reader_(model::CheckpointReader::open(recipe.model.path)),
       base_(reader_, ctx.compute),
       adapters_(reader_.table(), lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed)),
+      trainables_(trainables(adapters_)),
       packer_(data.train, pack_options(recipe)),
       steps_(total_steps(recipe, packer_)),
       qat_(ctx, base_, adapters_, reader_.arch(), scheme_of(recipe), recipe.quant, steps_, recompute_of(recipe)),
-      optimizer_(recipe.optim, recipe.train.max_grad_norm, adapters_.parameters()),
+      optimizer_(recipe.optim, recipe.train.max_grad_norm, trainables_),
       schedule_(recipe.optim, steps_),
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
       base_fingerprint_(base_fingerprint(reader_)),
@@ -156,6 +154,14 @@ void Session::check_lengths() const {
           recipe_.data.seq_len, sample.row, positions, positions);
 }
 
+/// What a checkpoint keeps of masters and optimizer.
+std::vector<StateTensor> Session::state_tensors() const {
+  std::vector<StateTensor> tensors = optimizer_.state();
+  for (const model::ParameterArray& array : trainables_.arrays())
+    tensors.push_back({array.name() + ".parameters", array.parameters()});
+  return tensors;
+}
+
 void Session::restore(const CheckpointState& state) {
   const auto require_same = [](std::string_view what, const std::string& then, const std::string& now,
                                std::string_view advice) {
@@ -169,14 +175,10 @@ void Session::restore(const CheckpointState& state) {
   if (state.isa != isa_name(active_isa()))
     log_warning("the run was computed with {}, this machine uses {}: from here on figures may differ in their last bits",
                 state.isa, isa_name(active_isa()));
-  const TensorView parameters = adapters_.parameters();
-  if (state.parameters.shape.numel() != parameters.shape.numel())
-    throw BadFile("{}: expected {} adapter parameters, found {}", run_.string(), parameters.shape.numel(),
-                  state.parameters.shape.numel());
   if (state.step > steps_)
     throw BadRecipe("resume: {} steps are done, more than the {} asked for; give more with train.steps", state.step, steps_);
-  std::memcpy(parameters.data, state.parameters.data, parameters.bytes());
-  optimizer_.restore(state.step, state.first_moment, state.second_moment);
+  restore_tensors(state_tensors(), state.tensors, run_.string());
+  optimizer_.restored(state.step);
   packer_.restore(state.cursor);
   done_ = saved_ = state.step;
   tokens_ = state.tokens;
@@ -218,7 +220,7 @@ void Session::restore_codes(const CheckpointState& state) {
 void Session::describe() const {
   log_info("model: {}, {:.1f} M weights", reader_.description(), static_cast<double>(reader_.weight_count()) * 1e-6);
   log_info("adapters: rank {}, {:.2f} M parameters; scheme {}", recipe_.lora.r,
-           static_cast<double>(adapters_.parameters().shape.numel()) * 1e-6, recipe_.quant.scheme);
+           static_cast<double>(trainables_.count()) * 1e-6, recipe_.quant.scheme);
   if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);
   if (const quant::Scheme* scheme = scheme_of(recipe_)) log_info("{}", model::describe(reader_.table(), *scheme));
   log_info("machine: {}, products of {} operands, {} threads", isa_name(active_isa()), dtype_name(ctx_.compute),
@@ -285,10 +287,10 @@ StepLog Session::step() {
     diverged(error.what());
   }
   if (!std::isfinite(line.loss)) diverged(fmt::format("the loss is {}", line.loss));
-  line.grad_norm = Optimizer::norm(ctx_, adapters_.gradients());
-  if (!std::isfinite(line.grad_norm)) diverged(first_non_finite(adapters_, reader_.table()));
+  line.grad_norm = trainables_.gradient_norm(ctx_);
+  if (!std::isfinite(line.grad_norm)) diverged(trainables_.first_non_finite());
   line.lr = schedule_.lr(done_);
-  optimizer_.step(ctx_, adapters_.gradients(), line.grad_norm, line.lr);
+  optimizer_.step(ctx_, line.grad_norm, line.lr);
 
   line.step = ++done_;
   line.shares = qat_.shares();
@@ -302,7 +304,7 @@ StepLog Session::step() {
 
 double Session::micro_batches(model::Transformer& transformer, const text::StepBatches& batches) {
   if (batches.labelled == 0) throw BadData("a step without a labelled token");
-  ops::zero(ctx_, adapters_.gradients());
+  trainables_.zero_gradients(ctx_);
   const float scale = 1.0f / static_cast<float>(batches.labelled);
   double nll = 0;
   for (const text::Batch& batch : batches.micro_batches) {
@@ -360,9 +362,7 @@ void Session::save() {
   state.isa = isa_name(active_isa());
   state.recipe_yaml = recipe::to_yaml(stored_form(recipe_));
   state.metrics = to_json(held_out_);
-  state.parameters = adapters_.parameters();
-  state.first_moment = optimizer_.first_moment();
-  state.second_moment = optimizer_.second_moment();
+  state.tensors = state_tensors();
   for (const std::size_t index : qat_.kept(done_)) {
     const model::TensorInfo& info = reader_.table()[index];
     state.codes.push_back({info.hf_name, info.shape[0], qat_.encoded()->encoded(index).bytes});

@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "model/adapters.h"
 #include "model/checkpoint_reader.h"
+#include "model/trainables.h"
 #include "model/weights.h"
 #include "text/packing.h"
 #include "train/checkpoint.h"
@@ -17,6 +18,7 @@
 #include "train/qat.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
+#include "train/state_tensors.h"
 
 namespace temper::train {
 
@@ -30,6 +32,7 @@ class Session {
   TrainResult run();
 
  private:
+  std::vector<StateTensor> state_tensors() const;
   void restore(const CheckpointState& state);
   void take_codes();
   void restore_codes(const CheckpointState& state);
@@ -56,6 +59,7 @@ class Session {
   model::CheckpointReader reader_;
   model::BaseWeights base_;
   model::Adapters adapters_;
+  model::Trainables trainables_;  ///< Everything that steps change.
   text::Packer packer_;
   std::int64_t steps_;
   QatController qat_;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -17,14 +18,19 @@ constexpr std::int64_t kSize = 1000;
 struct Fixture {
   Arena arena{1 << 20};
   ExecContext ctx{&ops::cpu_backend(), &arena, DType::F32};
-  Tensor parameters{DType::F32, {kSize}, true}, gradients{DType::F32, {kSize}, true};
+  model::ParameterArray array;
+  model::Trainables trained;
   Rng rng{7};
 
-  Fixture() {
-    for (float& p : parameters.span<float>()) p = rng.uniform() - 0.5f;
+  explicit Fixture(std::vector<model::Segment> segments = {{"a", {kSize}}}) : array("some", std::move(segments)) {
+    trained.add(array);
+    for (float& p : parameters()) p = rng.uniform() - 0.5f;
   }
+  std::span<float> parameters() const { return array.parameters().span<float>(); }
+  std::span<float> gradients() const { return array.gradients().span<float>(); }
+  double norm() const { return trained.gradient_norm(ctx); }
   void new_gradients() {
-    for (float& g : gradients.span<float>()) g = 4.0f * rng.uniform() - 2.0f;
+    for (float& g : gradients()) g = 4.0f * rng.uniform() - 2.0f;
   }
 };
 
@@ -48,25 +54,25 @@ void compare_with_twin(double max_grad_norm, double weight_decay) {
   Fixture f;
   recipe::OptimOptions o;
   o.weight_decay = weight_decay;
-  Optimizer optimizer(o, max_grad_norm, f.parameters);
-  Twin twin(f.parameters.span<float>());
+  Optimizer optimizer(o, max_grad_norm, f.trained);
+  Twin twin(f.parameters());
   constexpr int kSteps = 20;
   const double lr = 1e-2;
   for (int t = 1; t <= kSteps; ++t) {
     f.new_gradients();
     double squares = 0;
-    for (const float g : f.gradients.span<float>()) squares += static_cast<double>(g) * static_cast<double>(g);
-    const double norm = Optimizer::norm(f.ctx, f.gradients);
+    for (const float g : f.gradients()) squares += static_cast<double>(g) * static_cast<double>(g);
+    const double norm = f.norm();
     ASSERT_NEAR(norm, std::sqrt(squares), 1e-12 * norm);
-    optimizer.step(f.ctx, f.gradients, norm, lr);
-    twin.step(f.gradients.span<float>(), o, lr, max_grad_norm > 0 ? std::min(1.0, max_grad_norm / norm) : 1.0, t);
+    optimizer.step(f.ctx, norm, lr);
+    twin.step(f.gradients(), o, lr, max_grad_norm > 0 ? std::min(1.0, max_grad_norm / norm) : 1.0, t);
   }
   EXPECT_EQ(optimizer.steps(), kSteps);
   // Each step rounds a parameter (|p| < 1) once to f32 (2⁻²⁴), and its update (|update| ≤ lr · 3) with a relative error of
   // less than 64 roundings: moments (whose hyper-parameters 0.9, 0.999 are f32 too, the latter leaving 1 − β₂ only 17 bits),
   // their quotient, the root.
   const double bound = kSteps * (0x1p-24 + 3 * lr * (64 * 0x1p-24 + 0x1p-17));
-  for (std::size_t i = 0; i < kSize; ++i) ASSERT_NEAR(f.parameters.span<float>()[i], twin.p[i], bound) << i;
+  for (std::size_t i = 0; i < kSize; ++i) ASSERT_NEAR(f.parameters()[i], twin.p[i], bound) << i;
 }
 
 TEST(Optimizer, EqualsTheDoubleTwin) { compare_with_twin(0, 0); }
@@ -74,32 +80,78 @@ TEST(Optimizer, DecaysWeightsApartFromTheGradient) { compare_with_twin(0, 0.1); 
 TEST(Optimizer, ClipsByGlobalNorm) { compare_with_twin(1.0, 0); }
 TEST(Optimizer, ALargeLimitClipsNothing) {
   Fixture a, b;
-  Optimizer clipped({}, 1e6, a.parameters), free({}, 0, b.parameters);
+  Optimizer clipped({}, 1e6, a.trained), free({}, 0, b.trained);
   for (Fixture* f : {&a, &b}) f->new_gradients();
-  clipped.step(a.ctx, a.gradients, Optimizer::norm(a.ctx, a.gradients), 1e-3);
-  free.step(b.ctx, b.gradients, Optimizer::norm(b.ctx, b.gradients), 1e-3);
-  for (std::size_t i = 0; i < kSize; ++i) ASSERT_EQ(a.parameters.span<float>()[i], b.parameters.span<float>()[i]);
+  clipped.step(a.ctx, a.norm(), 1e-3);
+  free.step(b.ctx, b.norm(), 1e-3);
+  for (std::size_t i = 0; i < kSize; ++i) ASSERT_EQ(a.parameters()[i], b.parameters()[i]);
 }
 
 TEST(Optimizer, NormOfANonFiniteGradientIsNotFinite) {
   Fixture f;
   f.new_gradients();
-  f.gradients.span<float>()[617] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_FALSE(std::isfinite(Optimizer::norm(f.ctx, f.gradients)));
-  f.gradients.span<float>()[617] = -std::numeric_limits<float>::infinity();
-  EXPECT_FALSE(std::isfinite(Optimizer::norm(f.ctx, f.gradients)));
+  f.gradients()[617] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(std::isfinite(f.norm()));
+  f.gradients()[617] = -std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(std::isfinite(f.norm()));
 }
 
 TEST(Optimizer, RestoredGoesOnBitForBit) {
   Fixture a, b;
-  Optimizer whole({}, 1.0, a.parameters), first({}, 1.0, b.parameters), second({}, 1.0, b.parameters);
+  Optimizer whole({}, 1.0, a.trained), first({}, 1.0, b.trained), second({}, 1.0, b.trained);
   for (int t = 0; t < 6; ++t) {
     for (Fixture* f : {&a, &b}) f->new_gradients();
-    if (t == 3) second.restore(first.steps(), first.first_moment(), first.second_moment());
-    whole.step(a.ctx, a.gradients, Optimizer::norm(a.ctx, a.gradients), 1e-3);
-    (t < 3 ? first : second).step(b.ctx, b.gradients, Optimizer::norm(b.ctx, b.gradients), 1e-3);
+    if (t == 3) {
+      restore_tensors(second.state(), first.state(), "here");
+      second.restored(first.steps());
+    }
+    whole.step(a.ctx, a.norm(), 1e-3);
+    (t < 3 ? first : second).step(b.ctx, b.norm(), 1e-3);
   }
-  for (std::size_t i = 0; i < kSize; ++i) ASSERT_EQ(a.parameters.span<float>()[i], b.parameters.span<float>()[i]);
+  for (std::size_t i = 0; i < kSize; ++i) ASSERT_EQ(a.parameters()[i], b.parameters()[i]);
+}
+
+/// A segment is stepped by its own rules, wherever it lies.
+TEST(Optimizer, SegmentsHaveRulesOfTheirOwn) {
+  recipe::OptimOptions o;
+  o.weight_decay = 0.1;
+  const std::vector<model::Segment> segments = {{"a", {40}}, {"b", {7, 3}, false}, {"c", {17}, true, 0.5f}, {"d", {9}}};
+  Fixture f(segments);
+  f.new_gradients();
+  std::vector<std::vector<float>> expected;
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    recipe::OptimOptions own = o;
+    if (!segments[i].weight_decay) own.weight_decay = 0;
+    model::ParameterArray alone("alone", {{"x", segments[i].shape}});
+    std::ranges::copy(f.array.parameter(i).span<float>(), alone.parameter(0).span<float>().begin());
+    std::ranges::copy(f.array.gradient(i).span<float>(), alone.gradient(0).span<float>().begin());
+    model::Trainables list;
+    list.add(alone);
+    Optimizer(own, 0, list).step(f.ctx, f.norm(), 1e-2 * static_cast<double>(segments[i].lr_factor));
+    const auto stepped = alone.parameter(0).span<float>();
+    expected.emplace_back(stepped.begin(), stepped.end());
+  }
+  Optimizer(o, 0, f.trained).step(f.ctx, f.norm(), 1e-2);
+  for (std::size_t i = 0; i < segments.size(); ++i)
+    EXPECT_TRUE(std::ranges::equal(f.array.parameter(i).span<float>(), expected[i])) << segments[i].name;
+}
+
+TEST(Optimizer, NamesTheFirstGradientThatIsNotFinite) {
+  Fixture f({{"a", {40}}, {"b", {7, 3}}, {"c", {17}}});
+  EXPECT_EQ(f.trained.first_non_finite(), "");
+  f.array.gradient(2).span<float>()[0] = std::numeric_limits<float>::infinity();
+  f.array.gradient(1).span<float>()[20] = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(f.trained.first_non_finite(), "gradient of b (inf)");
+}
+
+TEST(StateTensors, OtherNamesShapesAndDtypesAreNoticed) {
+  const Tensor a(DType::F32, {3}, true), longer(DType::F32, {4}, true), narrow(DType::BF16, {3}, true);
+  const std::vector<StateTensor> run = {{"x", a}};
+  EXPECT_NO_THROW(restore_tensors(run, run, "here"));
+  EXPECT_THROW(restore_tensors(run, {}, "here"), BadFile);
+  EXPECT_THROW(restore_tensors(run, std::vector<StateTensor>{{"x", longer}}, "here"), BadFile);
+  EXPECT_THROW(restore_tensors(run, std::vector<StateTensor>{{"x", narrow}}, "here"), BadFile);
+  EXPECT_THROW(restore_tensors(run, std::vector<StateTensor>{{"x", a}, {"y", a}}, "here"), BadFile);
 }
 
 }  // namespace
