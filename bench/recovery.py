@@ -14,7 +14,9 @@ from pathlib import Path
 SCHEMES = ("int4-g32", "int8-int4", "fp8-int4-g32", "fp8-fp8", "q4_0", "q4_k_m", "q3_k_m", "q2_k", "nf4", "mxfp4", "nvfp4", "int3-sym-g32",
            "int2-sym-g32")
 RATES = ("2e-4", "4e-4", "1e-3")
-METHODS = ("rtn", "importance", "gptq", "awq")
+# Ways to quantize after training, as options of `temper eval`; all but the first look at calibration data.
+METHODS = {"rtn": (), "importance": ("--method", "importance"), "gptq": ("--method", "gptq"), "awq": ("--transform", "awq"),
+           "awq+gptq": ("--transform", "awq", "--method", "gptq"), "smoothquant": ("--transform", "smoothquant")}
 # The setting of the README's table.
 SETTING = ("--steps", "60", "--batch-size", "4", "--seq-len", "512", "--warmup-steps", "10", "--lora-r", "16", "--lora-alpha", "32",
            "--max-grad-norm", "0", "--packing", "stream", "--recompute", "none", "--checkpoint-every", "0")
@@ -60,7 +62,9 @@ class Table:
                         lambda: self.train(run, rate, *words) or self.score("--run", run, "--reference", reference))
 
     def ptq(self, scheme, method, reference):
-        words = ("--scheme", scheme) if method == "rtn" else ("--scheme", scheme, "--method", method, "--calibration", self.given.train)
+        words = ("--scheme", scheme, *METHODS[method])
+        if METHODS[method]:
+            words += ("--calibration", self.given.train, "--calibration-tokens", self.given.calibration_tokens)
         return self.arm(f"{scheme} {method}", lambda: self.score("--run", reference, *words, "--reference", reference))
 
     def run(self):
@@ -117,7 +121,8 @@ def main():
     options.add_argument("out", type=Path)
     options.add_argument("--schemes", nargs="+", default=SCHEMES)
     options.add_argument("--lr", nargs="+", default=RATES)
-    options.add_argument("--methods", nargs="+", default=METHODS)
+    options.add_argument("--methods", nargs="+", default=("rtn", "importance", "gptq", "awq"), choices=METHODS)
+    options.add_argument("--calibration-tokens", type=int, default=65536)
     options.add_argument("--merge-dtype", default="f32", choices=("checkpoint", "f32"))
     options.add_argument("--rows", type=int, default=120)
     given = options.parse_args()

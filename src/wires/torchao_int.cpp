@@ -91,14 +91,14 @@ class Intx final : public Layout {
   void describe(Matrix& m, const Json& attributes, const Json& config, const FieldReader& read) const override {
     const std::string target = dtype_of(attributes, "target_dtype", m.name);
     const std::int64_t block = block_of(attributes, m);
-    const std::string dtype = dtype_of(attributes, "dtype", m.name);
     const Json* activations = files::find_key(attributes, "activation_quantization");
     if (activations && *activations != kIntxActivations)
       throw Unsupported("{}: activation_quantization {}: expected null or \"{}\"", m.name, files::describe(*activations),
                         kIntxActivations);
     const auto zeros = read("zero_point", DType::I8, {m.rows, m.cols / block});
-    // Scales are in the dtype of the model that was quantized.
-    const DType scale = dtype == "bfloat16" ? DType::BF16 : dtype == "float16" ? DType::F16 : DType::F32;
+    // torchao's own scales have the model's dtype; those of a 32-bit model may be 16-bit all the same.
+    const files::SafetensorsTensor* scales = read.find("scale");
+    const DType scale = scales ? scales->dtype : DType::F32;
     const std::string suffix = block < m.cols || in_groups(config) ? fmt::format("-g{}", block) : "";
     m.codec =
         &codec_named(fmt::format("{}-{}{}{}", target, all_zero(zeros) ? "sym" : "asym", suffix, scale_suffix(scale)), m);
