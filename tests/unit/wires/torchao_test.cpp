@@ -158,6 +158,9 @@ TEST(Torchao, RoundTrips) {
                                                             : DType::BF16;
       expect_round_trip(wire(), m);
     }
+  Matrix m = matrix_of("int4-sym-g32-bf16", "int8-asym", 16, 384);
+  m.dtype = DType::F32;  // a scheme's scales stay 16-bit in a 32-bit model
+  expect_round_trip(wire(), m);
 }
 
 TEST(Torchao, SaysWhatItCannotCarry) {
