@@ -5,6 +5,7 @@
 #include "base/progress.h"
 #include "model/kept_codes.h"
 #include "model/peft.h"
+#include "model/trained_weights.h"
 #include "quant/scheme.h"
 
 namespace temper::eval {
@@ -17,9 +18,10 @@ void check_codes(const model::EncodedWeights& weights, const RunInfo& run, const
   const std::string found = codes_checksum(weights);
   if (found != run.codes_checksum)
     throw VerifyFailed(
-        "{}: the codes made from the base and the adapter are not those that training ended with (checksum {}, expected "
+        "{}: the codes made from the base and what was trained are not those that training ended with (checksum {}, "
+        "expected "
         "{}); "
-        "has the base model at {} or the adapter been changed?",
+        "has the base model at {}, the adapter or weights.safetensors been changed?",
         folder.string(), found, run.codes_checksum, run.base_model);
 }
 
@@ -58,7 +60,10 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   loaded->reader_ = std::make_unique<model::CheckpointReader>(model::CheckpointReader::open(base));
   if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
   loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));
-  if (run) {
+  if (run && run->full) {
+    loaded->reader_ = std::make_unique<model::CheckpointReader>(
+        model::with_trained_weights(*loaded->reader_, path / model::kTrainedWeightsName));
+  } else if (run) {
     loaded->adapters_ = std::make_unique<model::Adapters>(model::load_peft(loaded->reader_->table(), path / "adapter"));
     loaded->adapters_->prepare(ctx);
   }

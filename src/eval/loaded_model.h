@@ -26,7 +26,8 @@ struct CodeMaker {
 /// Opens `path` and builds whatever it takes to run it; without a scheme, weights stay in the number formats in which the
 /// file holds them. A run with a scheme is evaluated as trained: its adapters merged,
 /// its codes made again (they are a pure function of base and adapter, but where the run kept them) and checked against the
-/// run's checksum (VerifyFailed if they differ). A run without a scheme applies its adapters unmerged. With `scheme` given,
+/// run's checksum (VerifyFailed if they differ). A run without a scheme applies its adapters unmerged. A run of full
+/// fine-tuning has no adapters, but weights of its own. With `scheme` given,
 /// a 16-bit model or run is quantized in memory (PTQ): adapters merged and rounded to 16-bit first; BadRecipe if the run was
 /// trained with another scheme. `maker` (may be null) then makes the codes, of a base in which adapters are merged already.
 class LoadedModel {
@@ -38,7 +39,8 @@ class LoadedModel {
   bool from_run() const { return run_.has_value(); }
   const std::optional<RunInfo>& run() const { return run_; }
 
-  const model::CheckpointReader& reader() const { return *reader_; }  ///< The base on disk.
+  /// The base on disk; of a run of full fine-tuning, with the trained weights in place of the base's.
+  const model::CheckpointReader& reader() const { return *reader_; }
   const model::ArchSpec& arch() const { return reader_->arch(); }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   model::Transformer& transformer() { return *transformer_; }

@@ -24,6 +24,7 @@ RunInfo read_run_info(const std::filesystem::path& folder) {
   info.scheme = files::require_string(json, "scheme", origin);
   info.merged_in_f32 = files::optional_bool(json, "merged_in_f32", origin).value_or(false);
   info.kept_codes = files::optional_bool(json, "kept_codes", origin).value_or(false);
+  info.full = files::optional_string(json, "mode", origin).value_or("lora") == "full";
   info.steps = files::require_int(json, "steps", origin, 0);
   info.codes_checksum = files::optional_string(json, "codes_checksum", origin).value_or("");
   return info;
@@ -35,6 +36,7 @@ void write_run_info(const RunInfo& info, const std::filesystem::path& folder) {
   json["scheme"] = info.scheme;
   if (info.merged_in_f32) json["merged_in_f32"] = true;
   if (info.kept_codes) json["kept_codes"] = true;
+  if (info.full) json["mode"] = "full";
   json["steps"] = info.steps;
   if (!info.codes_checksum.empty()) json["codes_checksum"] = info.codes_checksum;
   write_file(folder / kFileName, json.dump(2) + "\n");

@@ -7,12 +7,14 @@
 
 namespace temper::eval {
 
-/// run.json of a finished (or interrupted) run. Beside it lie recipe.yaml, adapter/ (peft layout, F32 masters), log.jsonl,
+/// run.json of a finished (or interrupted) run. Beside it lie recipe.yaml, adapter/ (peft layout, F32 masters) or
+/// weights.safetensors (model/trained_weights.h), log.jsonl,
 /// checkpoints/ and report.txt.
 struct RunInfo {
   std::string base_model;       ///< Path of the base as the user gave it, made absolute.
   std::string scheme = "none";  ///< Scheme that the forward pass used at the end of training.
   bool merged_in_f32 = false;   ///< Merged weights were not rounded to the base's dtype before the scheme.
+  bool full = false;            ///< Every weight was trained: weights.safetensors in place of adapter/.
   std::int64_t steps = 0;       ///< Optimizer steps done.
   bool kept_codes = false;      ///< Some codes have parameters of their own: codes.safetensors has them.
   std::string

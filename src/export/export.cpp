@@ -234,6 +234,9 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   const auto model =
       eval::LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run, recipe.quant.scheme);
   const ExportSource source(model->reader(), &model->tokenizer(), model->adapters(), model->encoded());
+  if ((report.target == "adapter" || report.target == "gguf-lora") && !model->adapters())
+    throw BadRecipe("export.to {}: {} trained every weight and has no adapter; export hf, gguf:SCHEME or a quantized folder",
+                    report.target, recipe.model.run);
   const Aside out(recipe.out);
   if (report.target == "adapter") {
     const std::string base = model->run()->base_model;

@@ -43,6 +43,8 @@ struct TensorInfo {
   float hf_offset = 0.0f;               ///< Hugging Face folders hold the tensor less this (Gemma's norms: 1).
   std::optional<FusedPart> fused = {};  ///< Where it is stored with others.
 
+  bool weight_decay() const { return role != quant::Role::Norm; }  ///< Matrices decay, where they are trained.
+
   const std::string& stored_hf_name() const { return fused ? fused->hf_name : hf_name; }
   const std::string& stored_gguf_name() const { return fused ? fused->gguf_name : gguf_name; }
   /// Of the tensor that a checkpoint stores.

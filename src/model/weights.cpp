@@ -32,7 +32,9 @@ BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer, WeightForm)
 }
 
 TensorView BaseWeights::operand(const ExecContext& ctx, int layer, std::size_t linear) {
-  const TensorView& resident = tensors_[table_.linear(layer, kLinears[linear])];
+  const std::size_t index = table_.linear(layer, kLinears[linear]);
+  if (trained(index)) return operands_[index];
+  const TensorView& resident = tensors_[index];
   if (storage_ == ctx.compute) return resident;
   Tensor& scratch = scratch_[linear];
   if (!scratch) scratch = Tensor(ctx.compute, resident.shape);
@@ -53,6 +55,35 @@ void BaseWeights::replace(const ExecContext& ctx, std::size_t index, Tensor tens
   } else {
     head_ = tensors_[index];
   }
+}
+
+void BaseWeights::train(std::size_t index, const TensorView& master) {
+  if (master.shape != tensors_[index].shape || master.dtype != DType::F32)
+    throw LogicError("master of {}: {} {} for {}", table_[index].hf_name, dtype_name(master.dtype), master.shape.str(),
+                     tensors_[index].shape.str());
+  masters_.resize(table_.size());
+  operands_.resize(table_.size());
+  masters_[index] = true;
+  std::erase_if(owned_, [&](const Tensor& tensor) { return tensor->data == tensors_[index].data; });
+  if (index == table_.head()) head_copy_ = {}, head_ = {};
+  tensors_[index] = master;
+}
+
+void BaseWeights::masters_changed(const ExecContext& ctx, DType stored) {
+  Tensor rounded;
+  for (std::size_t i = 0; i < masters_.size(); ++i) {
+    if (!masters_[i] || table_[i].role == quant::Role::Norm) continue;
+    Tensor& operand = operands_[i];
+    if (!operand || operand->dtype != ctx.compute) operand = Tensor(ctx.compute, table_[i].shape);
+    if (stored == DType::F32 || stored == ctx.compute) {
+      ops::convert(ctx, tensors_[i], operand);
+      continue;
+    }
+    if (!rounded || rounded->shape != operand->shape) rounded = Tensor(stored, operand->shape);
+    ops::convert(ctx, tensors_[i], rounded);
+    ops::convert(ctx, rounded, operand);
+  }
+  if (trained(table_.head())) head_ = operands_[table_.head()];
 }
 
 EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged,
@@ -99,6 +130,10 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
   const TensorTable& table = base_.table();
   if (per_tensor) per_tensor->assign(table.size(), {});
   quant::CodeStats sum;
+  const auto add = [&](std::size_t index, const quant::CodeStats& stats) {
+    sum += stats;
+    if (per_tensor) (*per_tensor)[index] = stats;
+  };
   for (int layer = 0; layer < table.layers(); ++layer) {
     for (const Linear l : kLinears) {
       const std::size_t index = table.linear(layer, l);
@@ -108,20 +143,28 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
         merge(ctx, index, lora);
         continue;
       }
-      const Encoding encoding = how.empty() ? Encoding::Fit : how[index];
-      if (encoding == Encoding::Leave) continue;
-      quant::CodeStats stats;
-      ops::merge_and_encode(ctx, base_.tensor(index), entry ? &lora : nullptr, merged_, *codecs_[index], encoded_[index],
-                            &stats, encoding == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept);
-      sum += stats;
-      if (per_tensor) (*per_tensor)[index] = stats;
+      add(index, encode(ctx, index, entry ? &lora : nullptr, how.empty() ? Encoding::Fit : how[index]));
     }
+  }
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    if (table[i].role == quant::Role::Linear || !codecs_[i] || !base_.trained(i)) continue;
+    add(i, encode(ctx, i, nullptr, how.empty() ? Encoding::Fit : how[i]));
+    bytes_written(ctx, i);
   }
   return sum;
 }
 
-/// A projection that stays 16-bit: the merged matrix as an operand.
+quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, std::size_t index, const ops::LoraView* lora, Encoding how) {
+  quant::CodeStats stats;
+  if (how == Encoding::Leave) return stats;
+  ops::merge_and_encode(ctx, base_.tensor(index), lora, merged_, *codecs_[index], encoded_[index], &stats,
+                        how == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept);
+  return stats;
+}
+
+/// A projection that stays 16-bit: the merged matrix as an operand. The base has that of one that is trained.
 void EncodedWeights::merge(const ExecContext& ctx, std::size_t index, const ops::LoraView& lora) {
+  if (base_.trained(index)) return;
   Tensor& operand = operands_[index];
   if (!operand) operand = Tensor(ctx.compute, base_.table()[index].shape);
   if (!lora.a) return ops::convert(ctx, base_.tensor(index), operand);

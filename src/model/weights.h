@@ -56,29 +56,41 @@ class BaseWeights : public WeightSource {
 
   BlockWeights acquire(const ExecContext& ctx, int layer, WeightForm form) override;
   void release(int) override {}
-  ops::Weight embedding() const override { return tensors_[table_.embedding()]; }
+  ops::Weight embedding() const override { return looked_up(table_.embedding()); }
   ops::Weight head(const ExecContext&, WeightForm) override { return head_; }
   TensorView final_norm() const override { return tensors_[table_.final_norm()]; }
 
   const TensorTable& table() const { return table_; }
   const ArchSpec& arch() const { return arch_; }
   DType storage() const { return storage_; }
-  /// A tensor as resident: matrices in storage(), norms F32.
+  /// A tensor as resident: matrices in storage(), norms F32; a trained one is its master, F32.
   TensorView tensor(std::size_t index) const { return tensors_[index]; }
   /// Puts another tensor in place of the checkpoint's, of the same shape and dtype: merged adapters, or weights that
   /// post-training quantization transforms before it rounds them. Exports take it, too.
   void replace(const ExecContext& ctx, std::size_t index, Tensor tensor);
   bool replaced(std::size_t index) const { return !replaced_.empty() && replaced_[index]; }
+  /// The tensor is trained: from now on it is `master` (F32, of the same shape; its owner's memory), and the checkpoint's is
+  /// let go. Its first use comes after masters_changed.
+  void train(std::size_t index, const TensorView& master);
+  bool trained(std::size_t index) const { return !masters_.empty() && masters_[index]; }
+  /// Makes the operands of trained matrices anew: masters rounded to `stored`, then to the compute dtype. They may not be
+  /// replaced().
+  void masters_changed(const ExecContext& ctx, DType stored);
   /// A projection as an operand of products.
   TensorView operand(const ExecContext& ctx, int layer, std::size_t linear);
 
  private:
+  /// What is multiplied with or looked up: a trained matrix's operand, else the tensor as resident.
+  TensorView looked_up(std::size_t index) const { return trained(index) ? operands_[index].view() : tensors_[index]; }
+
   const TensorTable& table_;
   const ArchSpec& arch_;
   DType storage_;
   std::vector<Tensor> owned_;
   std::vector<TensorView> tensors_;
-  std::vector<bool> replaced_;  // by table index; empty: none
+  std::vector<bool> replaced_;    // by table index; empty: none
+  std::vector<bool> masters_;     // the same: whose tensor is a master
+  std::vector<Tensor> operands_;  // the same: of trained matrices
   Tensor head_copy_;
   TensorView head_;
   std::array<Tensor, kLinears.size()> scratch_;  // operands, where storage and compute dtype differ
@@ -108,9 +120,10 @@ class EncodedWeights : public WeightSource {
   /// Codes and parameters of a tensor, rows in HF order, of all rows.
   void set(const ExecContext& ctx, std::size_t index, std::vector<std::byte> bytes);
 
-  /// Merges (adapters may be null), fits and rounds every projection: once per optimizer step. The returned counts compare
+  /// Merges (adapters may be null), fits and rounds every projection, and embedding and head where they are trained: once
+  /// per optimizer step. The returned counts compare
   /// with the encoding before; `per_tensor`, if given, gets those of each tensor by its index in the table. `how`, by index
-  /// in the table, is asked only for projections; empty: fits all.
+  /// in the table, is asked only for these; empty: fits all.
   quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters,
                           std::vector<quant::CodeStats>* per_tensor = nullptr, std::span<const Encoding> how = {});
 
@@ -135,6 +148,7 @@ class EncodedWeights : public WeightSource {
 
  private:
   void merge(const ExecContext& ctx, std::size_t index, const ops::LoraView& lora);
+  quant::CodeStats encode(const ExecContext& ctx, std::size_t index, const ops::LoraView* lora, Encoding how);
 
   BaseWeights& base_;
   const quant::Scheme& scheme_;

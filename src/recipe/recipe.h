@@ -18,6 +18,17 @@ enum class Packing { Packed, Stream, None };
 
 enum class Schedule { Cosine, Linear, Constant };
 
+/// What is trained. Lora: adapters (and what goes with them: lora.bias, lora.modules_to_save). Full: every weight.
+enum class TrainMode { Lora, Full };
+
+/// Biases trained beside adapters: none, every one of the model, or those of adapted projections (peft's `bias`).
+enum class LoraBias { None, All, LoraOnly };
+
+enum class OptimizerName { AdamW, Lion };
+
+/// What optimizer states are kept in. Bf16: stochastically rounded; Bits8: codes with a factor per block of 256.
+enum class StateDtype { F32, Bf16, Bits8 };
+
 /// Block: a block's activations are computed again in the backward pass; None: they are kept.
 enum class Recompute { None, Block };
 
@@ -71,7 +82,9 @@ struct LoraOptions {
   double alpha = 32;
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.
-  double dropout = 0;   ///< Refused with a scheme: adapter dropout contradicts a merged weight.
+  LoraBias bias = LoraBias::None;
+  std::vector<std::string> modules_to_save = {};  ///< embed_tokens, lm_head: trained whole beside the adapters.
+  double dropout = 0;                             ///< Refused with a scheme: adapter dropout contradicts a merged weight.
 };
 
 struct QuantOptions {
@@ -105,6 +118,7 @@ struct CalibrationOptions {
 };
 
 struct TrainOptions {
+  TrainMode mode = TrainMode::Lora;
   std::int64_t steps = 0;              ///< Optimizer steps; 0: as `epochs` says.
   double epochs = 0;                   ///< resolve() sets 1 if neither is given.
   std::int64_t batch_size = 4;         ///< Sequences per optimizer step.
@@ -122,6 +136,8 @@ struct TrainOptions {
 };
 
 struct OptimOptions {
+  OptimizerName name = OptimizerName::AdamW;
+  StateDtype state = StateDtype::F32;
   double lr = 2e-4;
   Schedule schedule = Schedule::Cosine;
   std::int64_t warmup_steps = 0;

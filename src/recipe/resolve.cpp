@@ -62,6 +62,8 @@ void resolve_train(Recipe& recipe) {
         "set "
         "lora.dropout to 0",
         recipe.lora.dropout, recipe.quant.scheme);
+  if (train.mode == TrainMode::Full && recipe.lora.dropout > 0)
+    throw BadRecipe("lora.dropout ({}) with train.mode full: there are no adapters; leave it out", recipe.lora.dropout);
   if (recipe.quant.scheme == "none" && recipe.quant.start_step > 0)
     throw BadRecipe("quant.start_step ({}) without a scheme: give quant.scheme, or leave start_step at 0",
                     recipe.quant.start_step);

@@ -5,6 +5,13 @@ namespace temper::recipe {
 
 std::vector<Option> train_options() {
   return {
+      {.key = "train.mode",
+       .flag = "--mode",
+       .field = field<&Recipe::train, &T::mode>(),
+       .verbs = kTrain,
+       .help = "What is trained: lora (adapters) or full (every weight: matrices, embeddings, head, norms, biases); with a "
+               "scheme either is quantization-aware (docs/training.md)",
+       .choices = {"lora", "full"}},
       {.key = "train.steps",
        .flag = "--steps",
        .field = field<&Recipe::train, &T::steps>(),
@@ -93,7 +100,7 @@ std::vector<Option> train_options() {
        .flag = "--lr",
        .field = field<&Recipe::optim, &O::lr>(),
        .verbs = kTrain | kDemo,
-       .help = "Peak learning rate of AdamW",
+       .help = "Peak learning rate",
        .range = {.min = 0, .max = 10}},
       {.key = "optim.schedule",
        .flag = "--schedule",
@@ -136,7 +143,7 @@ std::vector<Option> train_options() {
        .flag = "--weight-decay",
        .field = field<&Recipe::optim, &O::weight_decay>(),
        .verbs = kTrain,
-       .help = "Decoupled decay of the adapters",
+       .help = "Decoupled decay; norms and biases have none",
        .range = {.min = 0, .max = 10}},
   };
 }

@@ -3,7 +3,8 @@
 //   RUN/recipe.yaml     what is trained, with absolute paths; RUN itself may be moved
 //   RUN/log.jsonl       one line a step
 //   RUN/checkpoints/    see checkpoint.h
-//   RUN/adapter/        peft layout, F32 masters; written when the run ends
+//   RUN/adapter/        peft layout, F32 masters; written when the run ends; or, where every weight was trained,
+//   RUN/weights.safetensors   model/trained_weights.h; the same
 //   RUN/run.json        eval/run_info.h; written last: a folder with it is a finished run
 #pragma once
 
@@ -65,7 +66,7 @@ struct TrainData {
 
 /// Trains as `recipe` (resolved for Verb::Train) says and writes the run's folder, recipe.out. With recipe.train.resume,
 /// goes on from the newest whole checkpoint of that run, or from its beginning if it was killed before the first; the
-/// adapter at the end is, bit for bit, the one that an uninterrupted run gives.
+/// adapter (or the weights) at the end is, bit for bit, the one that an uninterrupted run gives.
 ///
 /// Throws
 ///   BadRecipe    a finished or unfinished run already stands at recipe.out; an option that a resumed run cannot change

@@ -12,33 +12,34 @@ constexpr std::int64_t kSearchCadence = 8;
 
 }  // namespace
 
-QatController::QatController(const ExecContext& ctx, model::BaseWeights& base, model::Adapters& adapters,
+QatController::QatController(const ExecContext& ctx, model::BaseWeights& base, const Masters& masters,
                              const model::ArchSpec& arch, const quant::Scheme* scheme, const recipe::QuantOptions& options,
                              std::int64_t total_steps, model::Recompute recompute)
-    : adapters_(adapters),
+    : base_(base),
+      masters_(masters),
       options_(options),
       start_step_(options.start_step),
       total_steps_(total_steps),
       frozen_from_(total_steps),
-      unmerged_(arch, base, &adapters) {
+      unmerged_(arch, base, masters.adapters) {
   unmerged_.set_recompute(recompute);
   if (scheme == nullptr) return;
   model::require_fit(base.table(), *scheme);
   encoded_ = std::make_unique<model::EncodedWeights>(
       ctx, base, *scheme, options.merge_dtype == recipe::MergeDtype::F32 ? DType::F32 : base.storage());
-  merged_.emplace(arch, *encoded_, &adapters, true);
+  merged_.emplace(arch, *encoded_, masters.adapters, true);
   merged_->set_recompute(recompute);
   const auto between = [&](std::size_t tensor) { return every(tensor) > 1; };
   std::int64_t freeze = options.freeze_steps;
-  if (freeze < 0) freeze = std::ranges::any_of(projections(), between) ? std::max<std::int64_t>(1, total_steps / 10) : 0;
+  if (freeze < 0) freeze = std::ranges::any_of(renewed(), between) ? std::max<std::int64_t>(1, total_steps / 10) : 0;
   frozen_from_ = total_steps - freeze;
 }
 
-std::vector<std::size_t> QatController::projections() const {
+std::vector<std::size_t> QatController::renewed() const {
   std::vector<std::size_t> found;
   const model::TensorTable& table = encoded_->table();
   for (std::size_t i = 0; i < table.size(); ++i)
-    if (table[i].role == quant::Role::Linear && encoded_->encoded(i).codec) found.push_back(i);
+    if (is_renewed(i)) found.push_back(i);
   return found;
 }
 
@@ -52,8 +53,7 @@ std::vector<std::size_t> QatController::kept(std::int64_t step) const {
   std::vector<std::size_t> kept;
   if (!active(step)) return kept;
   for (std::size_t tensor = 0; tensor < encoded_->table().size(); ++tensor) {
-    const bool projection = encoded_->table()[tensor].role == quant::Role::Linear;
-    if (encoded_->encoded(tensor).codec && (projection ? keeps(tensor) : is_taken(tensor))) kept.push_back(tensor);
+    if (encoded_->codec(tensor) && (is_renewed(tensor) ? keeps(tensor) : is_taken(tensor))) kept.push_back(tensor);
   }
   return kept;
 }
@@ -62,7 +62,7 @@ std::string QatController::cadence() const {
   if (!encoded_) return {};
   std::size_t all = 0, fit = 0, never = 0;
   std::int64_t steps = 1;
-  for (const std::size_t tensor : projections()) {
+  for (const std::size_t tensor : renewed()) {
     ++all;
     if (!keeps(tensor)) continue;
     ++(every(tensor) == 0 ? never : fit);
@@ -80,7 +80,7 @@ std::string QatController::cadence() const {
 std::vector<model::Encoding> QatController::encodings(std::int64_t step) const {
   const model::TensorTable& table = encoded_->table();
   std::vector<model::Encoding> how(table.size(), model::Encoding::Fit);
-  for (const std::size_t tensor : projections()) {
+  for (const std::size_t tensor : renewed()) {
     if (!keeps(tensor)) continue;
     const std::int64_t n = every(tensor);
     const bool due = n > 0 && step < frozen_from_ && (step + table[tensor].layer) % n == 0;
@@ -95,7 +95,8 @@ std::vector<model::Encoding> QatController::encodings(std::int64_t step) const {
 
 model::Transformer& QatController::prepare(const ExecContext& ctx, std::int64_t step) {
   if (prepared_ != step) {
-    adapters_.prepare(ctx);
+    if (masters_.adapters) masters_.adapters->prepare(ctx);
+    if (masters_.weights) masters_.weights->prepare(ctx);
     shares_ = {};
     if (active(step)) encode(ctx, step);
     prepared_ = step;
@@ -104,7 +105,7 @@ model::Transformer& QatController::prepare(const ExecContext& ctx, std::int64_t 
 }
 
 void QatController::encode(const ExecContext& ctx, std::int64_t step) {
-  const quant::CodeStats stats = encoded_->encode(ctx, &adapters_, nullptr, encodings(step));
+  const quant::CodeStats stats = encoded_->encode(ctx, masters_.adapters, nullptr, encodings(step));
   const double total = static_cast<double>(stats.total);
   // The first codes have none before them to differ from.
   if (encoded_before_ && total > 0) shares_.changed = static_cast<double>(stats.changed) / total;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/adapters.h"
+#include "model/trained_weights.h"
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "quant/scheme.h"
@@ -23,18 +24,24 @@ struct CodeShares {
   double saturated = 0;  ///< Codes at an end of the range for a value outside of it.
 };
 
+/// What the weights of a step are made of, beside the base: each may be null. They are told when a step begins.
+struct Masters {
+  model::Adapters* adapters = nullptr;
+  model::TrainedWeights* weights = nullptr;
+};
+
 /// Makes the weights of each step once, however many micro-batches and evaluations follow. Without a scheme, or before
-/// `start_step`, the base is used as it is and the adapters are applied unmerged; from then on the weights are
-/// decode(round(merged)), straight-through.
+/// `start_step`, the base (or what is trained of it) is used as it is and adapters are applied unmerged; from then on the
+/// weights are decode(round(merged)), straight-through, the same without adapters.
 class QatController {
  public:
   /// `scheme` null: no quantization. All references must outlive this. `options` says when it begins, when parameters are
   /// fit and when no more, of a run of `total_steps`. Throws BadRecipe if a group does not divide a row.
-  QatController(const ExecContext& ctx, model::BaseWeights& base, model::Adapters& adapters, const model::ArchSpec& arch,
+  QatController(const ExecContext& ctx, model::BaseWeights& base, const Masters& masters, const model::ArchSpec& arch,
                 const quant::Scheme* scheme, const recipe::QuantOptions& options, std::int64_t total_steps,
                 model::Recompute recompute);
 
-  /// The network of optimizer step `step` (from 0), from the adapters as they are now. A second call for the same step does
+  /// The network of optimizer step `step` (from 0), from the masters as they are now. A second call for the same step does
   /// nothing. Throws Diverged if a merged weight is not finite.
   model::Transformer& prepare(const ExecContext& ctx, std::int64_t step);
 
@@ -61,11 +68,15 @@ class QatController {
   std::int64_t every(std::size_t tensor) const;
   bool is_taken(std::size_t tensor) const { return std::ranges::find(taken_, tensor) != taken_.end(); }
   bool keeps(std::size_t tensor) const { return every(tensor) != 1 || frozen_from_ < total_steps_ || is_taken(tensor); }
-  /// The projections, by index in the table.
-  std::vector<std::size_t> projections() const;
+  /// What is encoded at every step, by index in the table: the projections, and embedding and head where they are trained.
+  std::vector<std::size_t> renewed() const;
+  bool is_renewed(std::size_t tensor) const {
+    return encoded_->codec(tensor) && (encoded_->table()[tensor].role == quant::Role::Linear || base_.trained(tensor));
+  }
   std::vector<model::Encoding> encodings(std::int64_t step) const;
 
-  model::Adapters& adapters_;
+  model::BaseWeights& base_;
+  Masters masters_;
   recipe::QuantOptions options_;
   std::int64_t start_step_, total_steps_;
   std::int64_t frozen_from_ = 0;  ///< First step without a fit.

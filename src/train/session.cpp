@@ -16,7 +16,6 @@
 #include "base/parallel.h"
 #include "eval/score.h"
 #include "model/kept_codes.h"
-#include "model/peft.h"
 #include "model/targets.h"
 #include "ops/ops.h"
 #include "ops/profile_table.h"
@@ -26,14 +25,6 @@ namespace temper::train {
 namespace {
 
 namespace fs = std::filesystem;
-
-model::LoraConfig lora_config(const recipe::Recipe& recipe) {
-  const recipe::LoraOptions& lora = recipe.lora;
-  if (lora.r < 1) throw BadRecipe("lora.r: expected at least 1, found {}: only adapters are trained", lora.r);
-  if (lora.dropout > 0)
-    throw Unsupported("lora.dropout ({}): adapters are trained without dropout here; set it to 0", lora.dropout);
-  return {lora.r, lora.alpha, lora.rslora, lora.target_modules};
-}
 
 text::PackOptions pack_options(const recipe::Recipe& recipe) {
   text::PackOptions options;
@@ -70,12 +61,6 @@ const quant::Scheme* scheme_of(const recipe::Recipe& recipe) {
 
 model::Recompute recompute_of(const recipe::Recipe& recipe) {
   return recipe.train.recompute == recipe::Recompute::Block ? model::Recompute::Block : model::Recompute::None;
-}
-
-model::Trainables trainables(const model::Adapters& adapters) {
-  model::Trainables list;
-  list.add(adapters.array());
-  return list;
 }
 
 /// The watch-dogs of a step, for the progress line.
@@ -117,12 +102,11 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       run_(recipe.out),
       reader_(model::CheckpointReader::open(recipe.model.path)),
       base_(reader_, ctx.compute),
-      adapters_(reader_.table(), lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed)),
-      trainables_(trainables(adapters_)),
+      parts_(recipe, reader_, base_),
       packer_(data.train, pack_options(recipe)),
       steps_(total_steps(recipe, packer_)),
-      qat_(ctx, base_, adapters_, reader_.arch(), scheme_of(recipe), recipe.quant, steps_, recompute_of(recipe)),
-      optimizer_(recipe.optim, recipe.train.max_grad_norm, trainables_),
+      qat_(ctx, base_, parts_.masters(), reader_.arch(), scheme_of(recipe), recipe.quant, steps_, recompute_of(recipe)),
+      optimizer_(recipe.optim, recipe.train.max_grad_norm, parts_.list()),
       schedule_(recipe.optim, steps_),
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
       base_fingerprint_(base_fingerprint(reader_)),
@@ -157,7 +141,7 @@ void Session::check_lengths() const {
 /// What a checkpoint keeps of masters and optimizer.
 std::vector<StateTensor> Session::state_tensors() const {
   std::vector<StateTensor> tensors = optimizer_.state();
-  for (const model::ParameterArray& array : trainables_.arrays())
+  for (const model::ParameterArray& array : parts_.list().arrays())
     tensors.push_back({array.name() + ".parameters", array.parameters()});
   return tensors;
 }
@@ -219,8 +203,7 @@ void Session::restore_codes(const CheckpointState& state) {
 
 void Session::describe() const {
   log_info("model: {}, {:.1f} M weights", reader_.description(), static_cast<double>(reader_.weight_count()) * 1e-6);
-  log_info("adapters: rank {}, {:.2f} M parameters; scheme {}", recipe_.lora.r,
-           static_cast<double>(trainables_.count()) * 1e-6, recipe_.quant.scheme);
+  log_info("trained: {}; scheme {}", parts_.description(), recipe_.quant.scheme);
   if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);
   if (const quant::Scheme* scheme = scheme_of(recipe_)) log_info("{}", model::describe(reader_.table(), *scheme));
   log_info("machine: {}, products of {} operands, {} threads", isa_name(active_isa()), dtype_name(ctx_.compute),
@@ -287,8 +270,8 @@ StepLog Session::step() {
     diverged(error.what());
   }
   if (!std::isfinite(line.loss)) diverged(fmt::format("the loss is {}", line.loss));
-  line.grad_norm = trainables_.gradient_norm(ctx_);
-  if (!std::isfinite(line.grad_norm)) diverged(trainables_.first_non_finite());
+  line.grad_norm = parts_.list().gradient_norm(ctx_);
+  if (!std::isfinite(line.grad_norm)) diverged(parts_.list().first_non_finite());
   line.lr = schedule_.lr(done_);
   optimizer_.step(ctx_, line.grad_norm, line.lr);
 
@@ -304,12 +287,12 @@ StepLog Session::step() {
 
 double Session::micro_batches(model::Transformer& transformer, const text::StepBatches& batches) {
   if (batches.labelled == 0) throw BadData("a step without a labelled token");
-  trainables_.zero_gradients(ctx_);
+  parts_.list().zero_gradients(ctx_);
   const float scale = 1.0f / static_cast<float>(batches.labelled);
   double nll = 0;
   for (const text::Batch& batch : batches.micro_batches) {
     const eval::ModelBatch model_batch(batch);
-    nll += transformer.forward_backward(ctx_, model_batch.view(), scale);
+    nll += transformer.forward_backward(ctx_, model_batch.view(), scale, parts_.gradients());
   }
   return nll;
 }
@@ -346,7 +329,7 @@ HeldOut Session::evaluate() {
 
 void Session::save() {
   if (saved_ == done_) return;
-  // The codes of the next step belong to these adapters; making them now costs nothing, since the next step finds them made.
+  // The codes of the next step belong to these masters; making them now costs nothing, since the next step finds them made.
   qat_.prepare(ctx_, done_);
   CheckpointState state;
   state.step = done_;
@@ -387,8 +370,7 @@ TrainResult Session::finish() {
   result.info.merged_in_f32 = recipe_.quant.merge_dtype == recipe::MergeDtype::F32;
   result.info.steps = done_;
   result.info.codes_checksum = qat_.checksum();
-  fs::create_directories(run_ / kAdapterFolder);
-  model::save_peft(adapters_, reader_.table(), result.info.base_model, run_ / kAdapterFolder);
+  parts_.save(ctx_, run_, result.info);
   if (const auto kept = qat_.kept(done_); !kept.empty()) {
     model::save_kept_codes(*qat_.encoded(), kept, run_ / model::kKeptCodesName);
     result.info.kept_codes = true;

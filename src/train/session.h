@@ -7,9 +7,7 @@
 
 #include "base/profile.h"
 #include "base/progress.h"
-#include "model/adapters.h"
 #include "model/checkpoint_reader.h"
-#include "model/trainables.h"
 #include "model/weights.h"
 #include "text/packing.h"
 #include "train/checkpoint.h"
@@ -19,6 +17,7 @@
 #include "train/run_folder.h"
 #include "train/schedule.h"
 #include "train/state_tensors.h"
+#include "train/trained_parts.h"
 
 namespace temper::train {
 
@@ -58,8 +57,7 @@ class Session {
 
   model::CheckpointReader reader_;
   model::BaseWeights base_;
-  model::Adapters adapters_;
-  model::Trainables trainables_;  ///< Everything that steps change.
+  TrainedParts parts_;  ///< Everything that steps change.
   text::Packer packer_;
   std::int64_t steps_;
   QatController qat_;

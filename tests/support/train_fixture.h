@@ -55,6 +55,11 @@ struct TinyRun {
     other.train.resume = other.out;
     return other;
   }
+  /// What a run trained, as its folder has it.
+  std::string trained(const std::string& name) const {
+    const bool full = recipe.train.mode == recipe::TrainMode::Full;
+    return full ? slurp(folder.path() / name / "weights.safetensors") : adapter(name);
+  }
   std::string adapter(const std::string& name) const {
     return slurp(folder.path() / name / "adapter" / "adapter_model.safetensors");
   }

@@ -2,11 +2,13 @@
 // tools/oracles/make_hf_parity.py makes those named odd_*).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "files/safetensors.h"
 #include "model/checkpoint_reader.h"
+#include "model/trained_weights.h"
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "ops/cpu/cpu_backend.h"
@@ -117,6 +119,22 @@ TEST_P(Parity, LossAndGradients) {
     EXPECT_NEAR(sum / static_cast<double>(labelled), floats("loss")[0], 2e-6);
     for (std::size_t i = 0; i < gradients.size(); ++i)
       expect_close(gradients[i].span<const float>(), expected_gradient(reader.table()[i]), reader.table()[i].hf_name);
+  }
+}
+
+/// The same through what full fine-tuning trains: masters of every tensor, their operands, and their flat gradients.
+TEST_P(Parity, GradientsOfTrainedWeights) {
+  const FlatBatch batch = this->batch();
+  const auto labelled = std::ranges::count_if(batch.targets, [](std::int32_t t) { return t >= 0; });
+  TrainedWeights trained(reader, weights, all_tensors(reader.table()), reader.arch().dtype);
+  trained.prepare(ctx);
+  const double sum = model.forward_backward(ctx, batch.view(), 1.0f / static_cast<float>(labelled), &trained.gradients());
+  EXPECT_NEAR(sum / static_cast<double>(labelled), floats("loss")[0], 2e-6);
+  for (std::size_t i = 0; i < reader.table().size(); ++i) {
+    const TensorInfo& info = reader.table()[i];
+    EXPECT_EQ(trained.array().segment(i).name, info.hf_name);
+    EXPECT_EQ(trained.array().segment(i).weight_decay, info.shape.rank() == 2) << info.hf_name;
+    expect_close(trained.array().gradient(i).span<const float>(), expected_gradient(info), info.hf_name);
   }
 }
 

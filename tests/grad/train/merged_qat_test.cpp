@@ -1,4 +1,5 @@
-// Gradients of adapters under merged quantization-aware training, against a twin in double precision.
+// Gradients of adapters under merged quantization-aware training, and of all weights under full, against a twin in double
+// precision.
 //
 // The straight-through estimator takes dL/dW = dL/dWq. That is the true gradient of a surrogate whose effective weight moves
 // with the merged one: Wq(A, B) = decode(round(W0)) + s·B·A − s·B0·A0. The twin evaluates this surrogate by plain loops in
@@ -10,10 +11,13 @@
 #include <cctype>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <tuple>
 #include <vector>
 
 #include "base/rng.h"
 #include "model/checkpoint_reader.h"
+#include "model/trained_weights.h"
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "ops/cpu/cpu_backend.h"
@@ -147,18 +151,85 @@ struct Twin {
 
 Matrix to_double(std::span<const float> x) { return {x.begin(), x.end()}; }
 
+/// Two documents, some rows without a target.
+struct Documents {
+  std::vector<std::int32_t> tokens, positions, targets;
+  std::vector<ops::AttentionSpan> spans = {{0, 9, 0, 9}, {9, 15, 9, 15}};
+  explicit Documents(Rng& rng) {
+    for (int t = 0; t < 15; ++t) {
+      tokens.push_back(static_cast<std::int32_t>(rng.below(48)));
+      positions.push_back(t < 9 ? t : t - 9);
+      targets.push_back(t == 8 || t == 14 || t % 5 == 0 ? -1 : static_cast<std::int32_t>(rng.below(48)));
+    }
+  }
+  BatchView view() const { return {tokens, positions, targets, spans}; }
+};
+
+/// A random model on the disk, opened.
+struct Model {
+  const temper::testing::TemporaryFolder folder;
+  std::optional<CheckpointReader> reader;
+  Arena arena{std::size_t{1} << 32};
+  const ExecContext ctx{&ops::cpu_backend(), &arena, DType::F32};
+
+  Model(std::uint64_t seed, bool tied) {
+    temper::testing::RandomModel dims;
+    dims.vocab = 48;
+    dims.seed = seed;
+    dims.tied = tied;
+    temper::testing::write_random_model(folder.path(), dims);
+    reader.emplace(CheckpointReader::open(folder.path()));
+  }
+  const TensorTable& table() const { return reader->table(); }
+
+  /// The network as the codes have it; `plain(i, values)` fills what has none.
+  template <typename Plain>
+  Twin twin(const EncodedWeights& encoded, Plain&& plain) const {
+    Twin twin{reader->arch(), TensorTable(reader->arch()), {}};
+    for (std::size_t i = 0; i < table().size(); ++i) {
+      const Tensor values(DType::F32, table()[i].shape);
+      if (const quant::EncodedView codes = encoded.encoded(i); codes.codec) {
+        for (std::int64_t r = 0; r < codes.rows; ++r)  // the definition, row by row
+          codes.codec->decode(
+              codes.row_range(r, r + 1),
+              values.span<float>().subspan(static_cast<std::size_t>(r * codes.cols), static_cast<std::size_t>(codes.cols)));
+      } else {
+        plain(i, values);
+      }
+      twin.weights.push_back(to_double(values.span<float>()));
+      twin.inputs.push_back(encoded.scheme().input_codec_for(table()[i].place));
+    }
+    return twin;
+  }
+};
+
+/// (loss with `moved(h)` − loss with `moved(−h)`) / 2h of a tensor of the twin, whose `moved` changes its matrix.
+template <typename Moved>
+double quotient(Twin& twin, std::size_t tensor, const BatchView& batch, Moved&& moved) {
+  constexpr double kStep = 1e-4;
+  const Matrix saved = twin.weights[tensor];
+  double loss[2];
+  for (const int sign : {0, 1}) {
+    twin.weights[tensor] = saved;
+    moved(twin.weights[tensor], sign ? kStep : -kStep);
+    loss[sign] = twin.loss(batch);
+  }
+  twin.weights[tensor] = saved;
+  return (loss[1] - loss[0]) / (2 * kStep);
+}
+
+/// f32 sums of up to 96 products through two blocks, and the quotient's own h² term.
+double tolerance_of(const TensorView& gradient) {
+  double norm = 0;
+  for (const float g : gradient.span<float>()) norm += static_cast<double>(g) * static_cast<double>(g);
+  return 2e-4 * std::sqrt(norm / static_cast<double>(gradient.shape.numel())) + 1e-7;
+}
+
 /// Compares the gradients on a random model; false, with nothing compared, where the losses differ already.
 bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
-  const temper::testing::TemporaryFolder folder;
-  temper::testing::RandomModel dims;
-  dims.vocab = 48;
-  dims.seed = seed;
-  temper::testing::write_random_model(folder.path(), dims);
-  const auto reader = CheckpointReader::open(folder.path());
-  const TensorTable& table = reader.table();
-  Arena arena(std::size_t{1} << 32);
-  const ExecContext ctx{&ops::cpu_backend(), &arena, DType::F32};
-  BaseWeights base(reader, DType::F32);
+  const Model m(seed, false);
+  const TensorTable& table = m.table();
+  BaseWeights base(*m.reader, DType::F32);
   LoraConfig config;
   config.r = 4;
   config.alpha = 8;
@@ -166,80 +237,88 @@ bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
   Rng rng(5);
   for (const auto& entry : adapters.entries())
     for (float& b : entry.b.span<float>()) b = 0.05f * (2.0f * rng.uniform() - 1.0f);  // B of zero would leave dA zero
-  adapters.prepare(ctx);
+  adapters.prepare(m.ctx);
 
-  EncodedWeights encoded(ctx, base, quant::scheme(scheme), base.storage());
-  encoded.encode(ctx, &adapters);
-  Transformer model(reader.arch(), encoded, &adapters, /*merged=*/true);
+  EncodedWeights encoded(m.ctx, base, quant::scheme(scheme), base.storage());
+  encoded.encode(m.ctx, &adapters);
+  Transformer model(m.reader->arch(), encoded, &adapters, /*merged=*/true);
+  const Documents documents(rng);
+  const double sum = model.forward_backward(m.ctx, documents.view(), 1.0f);
 
-  // Two documents, some rows without a target.
-  std::vector<std::int32_t> tokens, positions, targets;
-  for (int t = 0; t < 15; ++t) {
-    tokens.push_back(static_cast<std::int32_t>(rng.below(48)));
-    positions.push_back(t < 9 ? t : t - 9);
-    targets.push_back(t == 8 || t == 14 || t % 5 == 0 ? -1 : static_cast<std::int32_t>(rng.below(48)));
-  }
-  const std::vector<ops::AttentionSpan> spans = {{0, 9, 0, 9}, {9, 15, 9, 15}};
-  const BatchView batch{tokens, positions, targets, spans};
-  const double sum = model.forward_backward(ctx, batch, 1.0f);
-
-  Twin twin{reader.arch(), TensorTable(reader.arch()), {}};
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    Tensor values(DType::F32, table[i].shape);
-    if (const quant::EncodedView codes = encoded.encoded(i); codes.codec) {
-      for (std::int64_t r = 0; r < codes.rows; ++r)  // the definition, row by row
-        codes.codec->decode(codes.row_range(r, r + 1), values.span<float>().subspan(static_cast<std::size_t>(r * codes.cols),
-                                                                                    static_cast<std::size_t>(codes.cols)));
-    } else if (const Adapters::Entry* entry = adapters.find(i)) {  // 16-bit under the scheme: merged in the stored dtype
-      const Tensor merged(base.storage(), table[i].shape);
-      ops::merge_lora(ctx, base.tensor(i), adapters.lora(*entry), merged);
-      ops::convert(ctx, merged, values);
-    } else {
-      reader.read(i, values);
-    }
-    twin.weights.push_back(to_double(values.span<float>()));
-    twin.inputs.push_back(encoded.scheme().input_codec_for(table[i].place));
-  }
-  if (std::abs(twin.loss(batch) - sum) > 1e-5 * std::abs(sum)) return false;
+  Twin twin = m.twin(encoded, [&](std::size_t i, const Tensor& values) {
+    const Adapters::Entry* entry = adapters.find(i);
+    if (!entry) return m.reader->read(i, values);
+    const Tensor merged(base.storage(), table[i].shape);  // 16-bit under the scheme: merged in the stored dtype
+    ops::merge_lora(m.ctx, base.tensor(i), adapters.lora(*entry), merged);
+    ops::convert(m.ctx, merged, values);
+  });
+  if (std::abs(twin.loss(documents.view()) - sum) > 1e-5 * std::abs(sum)) return false;
 
   const double scale = config.scale();
   const auto derivative = [&](const Adapters::Entry& entry, bool of_a, std::size_t row, std::size_t col) {
     // Moving A[row, col] by h moves column `col` of W by s·B[:, row]·h; moving B[row, col], row `row` by s·A[col, :]·h.
-    constexpr double kStep = 1e-4;
     const std::size_t cols = static_cast<std::size_t>(entry.a.cols()), r = static_cast<std::size_t>(config.r);
-    const Matrix saved = twin.weights[entry.tensor];
-    double loss[2];
-    for (const int sign : {0, 1}) {
-      const double h = sign ? kStep : -kStep;
-      Matrix& w = twin.weights[entry.tensor];
-      w = saved;
+    return quotient(twin, entry.tensor, documents.view(), [&](Matrix& w, double h) {
       if (of_a)
         for (std::size_t n = 0; n < w.size() / cols; ++n)
           w[n * cols + col] += scale * h * static_cast<double>(entry.b.as<float>()[n * r + row]);
       else
         for (std::size_t k = 0; k < cols; ++k)
           w[row * cols + k] += scale * h * static_cast<double>(entry.a.as<float>()[col * cols + k]);
-      loss[sign] = twin.loss(batch);
-    }
-    twin.weights[entry.tensor] = saved;
-    return (loss[1] - loss[0]) / (2 * kStep);
+    });
   };
 
-  // Two entries of each matrix. The bound: f32 sums of up to 96 products through two blocks, and the quotient's own h² term.
+  // Two entries of each matrix.
   for (const auto& entry : adapters.entries()) {
     for (const bool of_a : {true, false}) {
       const TensorView& gradient = of_a ? entry.grad_a : entry.grad_b;
-      double norm = 0;
-      for (const float g : gradient.span<float>()) norm += static_cast<double>(g) * static_cast<double>(g);
-      const double tolerance = 2e-4 * std::sqrt(norm / static_cast<double>(gradient.shape.numel())) + 1e-7;
       for (int probe = 0; probe < 2; ++probe) {
         const std::size_t row = rng.below(static_cast<std::uint32_t>(gradient.rows())),
                           col = rng.below(static_cast<std::uint32_t>(gradient.cols()));
         const double found =
             static_cast<double>(gradient.as<float>()[row * static_cast<std::size_t>(gradient.cols()) + col]);
-        EXPECT_NEAR(found, derivative(entry, of_a, row, col), tolerance)
+        EXPECT_NEAR(found, derivative(entry, of_a, row, col), tolerance_of(gradient))
             << table[entry.tensor].hf_name << (of_a ? " A" : " B") << "[" << row << ", " << col << "]";
       }
+    }
+  }
+  return true;
+}
+
+/// The same for every weight of full quantization-aware training: dL/dW of a master is that of its decoded weight, at the
+/// uses of a tied table together.
+bool compare_weight_gradients(const std::string& scheme, bool tied, std::uint64_t seed) {
+  const Model m(seed, tied);
+  BaseWeights base(*m.reader, DType::F32);
+  TrainedWeights weights(*m.reader, base, all_tensors(m.table()), base.storage());
+  EncodedWeights encoded(m.ctx, base, quant::scheme(scheme), base.storage());
+  Rng rng(5);
+  for (float& w : weights.array().parameters().span<float>())
+    w += 0.02f * (2.0f * rng.uniform() - 1.0f);  // off the bf16 grid
+  weights.prepare(m.ctx);
+  encoded.encode(m.ctx, nullptr);
+  Transformer model(m.reader->arch(), encoded, nullptr, /*merged=*/true);
+  const Documents documents(rng);
+  const double sum = model.forward_backward(m.ctx, documents.view(), 1.0f, &weights.gradients());
+
+  Twin twin = m.twin(encoded, [&](std::size_t i, const Tensor& values) {
+    if (m.table()[i].role == quant::Role::Norm) return ops::convert(m.ctx, weights.array().parameter(i), values);
+    const Tensor stored(base.storage(), values->shape);
+    ops::convert(m.ctx, weights.array().parameter(i), stored);
+    ops::convert(m.ctx, stored, values);
+  });
+  if (std::abs(twin.loss(documents.view()) - sum) > 1e-5 * std::abs(sum)) return false;
+  for (std::size_t i = 0; i < m.table().size(); ++i) {
+    const auto gradient = weights.gradients()[i].span<float>();
+    for (int probe = 0; probe < 2; ++probe) {
+      // Of the embedding, a row that was looked up.
+      const std::size_t cols = static_cast<std::size_t>(weights.gradients()[i].cols());
+      const std::size_t at = i == m.table().embedding()
+                                 ? static_cast<std::size_t>(documents.tokens[rng.below(15)]) * cols + rng.below(64)
+                                 : rng.below(static_cast<std::uint32_t>(gradient.size()));
+      const double expected = quotient(twin, i, documents.view(), [&](Matrix& w, double h) { w[at] += h; });
+      EXPECT_NEAR(static_cast<double>(gradient[at]), expected, tolerance_of(weights.gradients()[i]))
+          << m.table()[i].hf_name << "[" << at << "]";
     }
   }
   return true;
@@ -255,6 +334,19 @@ TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
     if (compare_gradients(GetParam(), seed)) return;
   FAIL() << "the loss differs from the twin's on every model";
 }
+
+class FullQat : public ::testing::TestWithParam<std::tuple<std::string, bool>> {};
+
+TEST_P(FullQat, WeightGradientsEqualTheSurrogates) {
+  const auto& [scheme, tied] = GetParam();
+  for (std::uint64_t seed = 1; seed <= 8; ++seed)
+    if (compare_weight_gradients(scheme, tied, seed)) return;
+  FAIL() << "the loss differs from the twin's on every model";
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, FullQat,
+                         ::testing::Combine(::testing::Values("int4-sym-g32", "q4_0; embedding,head: q8_0", "int8-int4"),
+                                            ::testing::Bool()));
 
 // Not int8-int8: its symmetric rule puts the largest magnitude of each row on a tie, ±127.5, and so the last bit of an f32
 // decides, which a twin in double cannot know.

@@ -17,6 +17,7 @@ namespace {
 struct Setting {
   DType compute = DType::F32;
   const char* scheme = nullptr;
+  bool full = false;  ///< Every weight in place of adapters.
 };
 
 /// A tiny model with adapters that are not zero, and twelve documents.
@@ -26,6 +27,7 @@ struct Model {
   std::optional<model::CheckpointReader> reader;
   std::optional<model::BaseWeights> base;
   std::optional<model::Adapters> adapters;
+  std::optional<model::TrainedWeights> weights;
   std::vector<text::Sample> samples = testing::counting_samples(12, 96, 21);
   const quant::Scheme* scheme;
 
@@ -33,29 +35,37 @@ struct Model {
     testing::write_random_model(folder / "model");
     reader.emplace(model::CheckpointReader::open(folder / "model"));
     base.emplace(*reader, cpu.ctx.compute);
+    scheme = setting.scheme ? &quant::scheme(setting.scheme) : nullptr;
+    if (setting.full) {
+      weights.emplace(*reader, *base, model::all_tensors(reader->table()), base->storage());
+      return;
+    }
     adapters.emplace(reader->table(), model::LoraConfig{.r = 4, .alpha = 8, .target_modules = {}}, 3);
     Rng rng(17);
     for (const auto& entry : adapters->entries())
       for (float& x : entry.b.span<float>()) x = 0.05f * (2 * rng.uniform() - 1);
-    scheme = setting.scheme ? &quant::scheme(setting.scheme) : nullptr;
   }
 
   /// Gradients of one step over all twelve documents, packed into sequences of `seq_len` and cut into micro-batches.
   std::vector<float> gradients(std::int64_t micro_batches, std::int64_t seq_len = 64, bool packing = true,
                                model::Recompute recompute = model::Recompute::None) {
-    QatController qat(cpu.ctx, *base, *adapters, reader->arch(), scheme, {}, 100, recompute);
+    const Masters masters{weights ? nullptr : &*adapters, weights ? &*weights : nullptr};
+    const model::ParameterArray& array = weights ? weights->array() : adapters->array();
+    QatController qat(cpu.ctx, *base, masters, reader->arch(), scheme, {}, 100, recompute);
     text::PackOptions options;
     options.seq_len = seq_len;
     options.packing = packing;
     options.shuffle = false;
     text::Packer packer(samples, options);
     const text::StepBatches step = packer.next_step(packer.size(), micro_batches);
-    ops::zero(cpu.ctx, adapters->gradients());
+    ops::zero(cpu.ctx, array.gradients());
     for (const text::Batch& batch : step.micro_batches) {
       const eval::ModelBatch model_batch(batch);
-      qat.prepare(cpu.ctx, 0).forward_backward(cpu.ctx, model_batch.view(), 1.0f / static_cast<float>(step.labelled));
+      qat.prepare(cpu.ctx, 0)
+          .forward_backward(cpu.ctx, model_batch.view(), 1.0f / static_cast<float>(step.labelled),
+                            weights ? &weights->gradients() : nullptr);
     }
-    const auto span = adapters->gradients().span<float>();
+    const auto span = array.gradients().span<float>();
     return {span.begin(), span.end()};
   }
 };
@@ -126,16 +136,21 @@ INSTANTIATE_TEST_SUITE_P(Settings, Batching,
                          ::testing::Values(Setting{DType::F32, nullptr}, Setting{DType::BF16, nullptr},
                                            Setting{DType::F32, "q4_0"}, Setting{DType::BF16, "int4-sym-g32"},
                                            Setting{DType::F32, "int8-int4"}, Setting{DType::BF16, "fp8-fp8"},
-                                           Setting{DType::F32, "nvfp4"}),
+                                           Setting{DType::F32, "nvfp4"}, Setting{DType::F32, nullptr, true},
+                                           Setting{DType::BF16, "q4_0", true}),
                          [](const auto& test) {
                            std::string name = test.param.compute == DType::F32 ? "f32_" : "bf16_";
-                           name += test.param.scheme ? test.param.scheme : "lora";
+                           name += test.param.scheme ? test.param.scheme : "16_bit";
+                           name += test.param.full ? "_full" : "_lora";
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });
 
-TEST(Threads, AWholeRunIsTheSameToTheBit) {
+class Threads : public ::testing::TestWithParam<recipe::TrainMode> {};
+
+TEST_P(Threads, AWholeRunIsTheSameToTheBit) {
   testing::TinyRun tiny({}, "q4_0");
+  tiny.recipe.train.mode = GetParam();
   testing::CpuContext cpu;
   const int threads = num_threads();
   set_num_threads(1);
@@ -143,8 +158,10 @@ TEST(Threads, AWholeRunIsTheSameToTheBit) {
   set_num_threads(2);
   train(cpu.ctx, tiny.to("two"), tiny.data);
   set_num_threads(threads);
-  EXPECT_EQ(tiny.adapter("one"), tiny.adapter("two"));
+  EXPECT_EQ(tiny.trained("one"), tiny.trained("two"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Modes, Threads, ::testing::Values(recipe::TrainMode::Lora, recipe::TrainMode::Full));
 
 }  // namespace
 }  // namespace temper::train

@@ -32,6 +32,7 @@ struct Case {
   const char* scheme;
   std::int64_t start_step;
   DType compute;
+  recipe::TrainMode mode = recipe::TrainMode::Lora;
 };
 
 class Resume : public ::testing::TestWithParam<Case> {};
@@ -40,6 +41,7 @@ TEST_P(Resume, AfterEveryStep) {
   const Case& c = GetParam();
   TinyRun tiny({}, c.scheme);
   tiny.recipe.quant.start_step = c.start_step;
+  tiny.recipe.train.mode = c.mode;
   tiny.recipe.train.steps = 6;
   tiny.recipe.train.eval_every = 4;
   tiny.recipe.train.micro_batch = 2;
@@ -56,7 +58,7 @@ TEST_P(Resume, AfterEveryStep) {
     EXPECT_THROW(train(cpu.ctx, tiny.to(name), tiny.data, hooks), Interrupted);
     set_interrupted(false);
     const TrainResult resumed = train(cpu.ctx, tiny.resuming(name), tiny.data);
-    EXPECT_EQ(tiny.adapter(name), tiny.adapter("run")) << "stopped after step " << stop;
+    EXPECT_EQ(tiny.trained(name), tiny.trained("run")) << "stopped after step " << stop;
     EXPECT_EQ(resumed.info.codes_checksum, whole.info.codes_checksum);
     EXPECT_EQ(resumed.held_out->nll, whole.held_out->nll);
     EXPECT_EQ(resumed.tokens, whole.tokens);
@@ -64,13 +66,14 @@ TEST_P(Resume, AfterEveryStep) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Schemes, Resume,
-                         ::testing::Values(Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16},
-                                           Case{"q4_0", "q4_0", 0, DType::F32},
-                                           Case{"int4_late", "int4-sym-g32", 3, DType::F32},
-                                           Case{"searched", "iq4_nl", 0, DType::F32},
-                                           Case{"searched_late", "iq4_nl", 2, DType::F32}),
-                         [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Schemes, Resume,
+    ::testing::Values(Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16},
+                      Case{"q4_0", "q4_0", 0, DType::F32}, Case{"int4_late", "int4-sym-g32", 3, DType::F32},
+                      Case{"searched", "iq4_nl", 0, DType::F32}, Case{"searched_late", "iq4_nl", 2, DType::F32},
+                      Case{"full", "none", 0, DType::BF16, recipe::TrainMode::Full},
+                      Case{"full_searched", "iq4_nl; embedding,head: iq4_nl", 2, DType::F32, recipe::TrainMode::Full}),
+    [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {
   TinyRun tiny({}, "q8_0");

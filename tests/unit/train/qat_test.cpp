@@ -33,7 +33,8 @@ struct Fixture {
     recipe::QuantOptions options;
     options.merge_dtype = merge;
     options.start_step = start;
-    return QatController(cpu.ctx, *base, *adapters, reader->arch(), found, options, 100, model::Recompute::None);
+    return QatController(cpu.ctx, *base, {.adapters = &*adapters}, reader->arch(), found, options, 100,
+                         model::Recompute::None);
   }
   /// As an optimizer step would.
   void move_adapters(float by, std::uint64_t stream) {

@@ -1,0 +1,50 @@
+#include "train/trained_parts.h"
+
+#include "base/error.h"
+#include "model/peft.h"
+#include "train/run_folder.h"
+
+namespace temper::train {
+namespace {
+
+model::LoraConfig lora_config(const recipe::Recipe& recipe) {
+  const recipe::LoraOptions& lora = recipe.lora;
+  if (lora.r < 1)
+    throw BadRecipe("lora.r: expected at least 1, found {}: give train.mode full to train all weights", lora.r);
+  if (lora.dropout > 0)
+    throw Unsupported("lora.dropout ({}): adapters are trained without dropout here; set it to 0", lora.dropout);
+  return {lora.r, lora.alpha, lora.rslora, lora.target_modules};
+}
+
+/// Dtype to which trained matrices are rounded before use: that of the checkpoint which ships.
+DType stored_dtype(const recipe::Recipe& recipe, const model::BaseWeights& base) {
+  return recipe.quant.merge_dtype == recipe::MergeDtype::F32 ? DType::F32 : base.storage();
+}
+
+}  // namespace
+
+TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::CheckpointReader& reader, model::BaseWeights& base)
+    : reader_(reader) {
+  const model::TensorTable& table = reader.table();
+  if (recipe.train.mode == recipe::TrainMode::Lora) {
+    adapters_ = std::make_unique<model::Adapters>(table, lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed));
+    list_.add(adapters_->array());
+    return;
+  }
+  weights_ = std::make_unique<model::TrainedWeights>(reader, base, model::all_tensors(table), stored_dtype(recipe, base));
+  list_.add(weights_->array());
+}
+
+void TrainedParts::save(const ExecContext& ctx, const std::filesystem::path& run, eval::RunInfo& info) const {
+  info.full = adapters_ == nullptr;
+  if (adapters_) return model::save_peft(*adapters_, reader_.table(), info.base_model, run / kAdapterFolder);
+  weights_->save(ctx, run / model::kTrainedWeightsName);
+}
+
+std::string TrainedParts::description() const {
+  const double millions = static_cast<double>(list_.count()) * 1e-6;
+  if (adapters_) return fmt::format("adapters of rank {}, {:.2f} M parameters", adapters_->config().r, millions);
+  return fmt::format("every weight, {:.2f} M parameters", millions);
+}
+
+}  // namespace temper::train

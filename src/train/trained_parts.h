@@ -1,0 +1,41 @@
+// What a recipe trains: adapters, the model's own tensors, or both.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "eval/run_info.h"
+#include "model/adapters.h"
+#include "model/checkpoint_reader.h"
+#include "model/trainables.h"
+#include "model/trained_weights.h"
+#include "model/weights.h"
+#include "recipe/recipe.h"
+#include "train/qat.h"
+
+namespace temper::train {
+
+class TrainedParts {
+ public:
+  /// As recipe.train.mode says. Puts masters in place of tensors of `base`, which must outlive this. Throws BadRecipe for a
+  /// rank below 1, Unsupported for adapter dropout.
+  TrainedParts(const recipe::Recipe& recipe, const model::CheckpointReader& reader, model::BaseWeights& base);
+
+  Masters masters() const { return {adapters_.get(), weights_.get()}; }
+  const model::Trainables& list() const { return list_; }
+  /// Gradients of the model's own tensors that a pass shall add to; null: none.
+  const model::BaseGradients* gradients() const { return weights_ ? &weights_->gradients() : nullptr; }
+  /// Writes what was trained into the folder of a finished run, and says so in its info: adapter/ or weights.safetensors.
+  void save(const ExecContext& ctx, const std::filesystem::path& run, eval::RunInfo& info) const;
+  std::string description() const;  ///< "adapters of rank 16, 4.88 M parameters"
+
+ private:
+  const model::CheckpointReader& reader_;
+  std::unique_ptr<model::Adapters> adapters_;       // null in full fine-tuning
+  std::unique_ptr<model::TrainedWeights> weights_;  // null with adapters alone
+  model::Trainables list_;
+};
+
+}  // namespace temper::train

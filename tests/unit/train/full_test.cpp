@@ -1,0 +1,97 @@
+// Full fine-tuning and full quantization-aware training: what ships is what was trained.
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "base/error.h"
+#include "eval/loaded_model.h"
+#include "eval/score.h"
+#include "model/trained_weights.h"
+#include "train_fixture.h"
+
+namespace temper::train {
+namespace {
+
+using testing::CpuContext;
+using testing::TinyRun;
+
+struct Case {
+  const char* name;
+  const char* scheme;
+  DType compute;
+  recipe::MergeDtype merge = recipe::MergeDtype::Checkpoint;
+  DType stored = DType::BF16;  ///< Expected of matrices.
+};
+
+/// A run of every weight of a model with a tied table.
+struct FullRun : TinyRun {
+  explicit FullRun(const Case& c) : TinyRun({.tied = true}, c.scheme) {
+    recipe.train.mode = recipe::TrainMode::Full;
+    recipe.quant.merge_dtype = c.merge;
+    recipe.optim.lr = 3e-3;
+  }
+};
+
+class Full : public ::testing::TestWithParam<Case> {};
+
+/// Reopened, a run scores the held-out rows to the bit as it did when it ended, and makes the same codes.
+TEST_P(Full, ReopensAsItWasTrained) {
+  const Case& c = GetParam();
+  const FullRun tiny(c);
+  CpuContext cpu(c.compute);
+  double first_loss = 0;
+  Hooks hooks;
+  hooks.on_step = [&](const StepLog& line) {
+    if (line.step == 1) first_loss = line.loss;
+  };
+  const TrainResult result = train(cpu.ctx, tiny.recipe, tiny.data, hooks);
+  EXPECT_LT(result.last_loss, first_loss - 0.5);
+  const eval::RunInfo info = eval::read_run_info(result.run);
+  EXPECT_TRUE(info.full);
+  EXPECT_FALSE(std::filesystem::exists(result.run / "adapter"));
+
+  const auto base = model::CheckpointReader::open(info.base_model);
+  const auto reader = model::with_trained_weights(base, result.run / model::kTrainedWeightsName);
+  EXPECT_EQ(reader.arch().dtype, c.stored);
+  model::BaseWeights weights(reader, cpu.ctx.compute);
+  std::optional<model::EncodedWeights> encoded;
+  if (info.scheme != "none") {
+    encoded.emplace(cpu.ctx, weights, quant::scheme(info.scheme), weights.storage());
+    encoded->encode(cpu.ctx, nullptr);
+    EXPECT_EQ(eval::codes_checksum(*encoded), info.codes_checksum);
+  }
+  model::WeightSource& source = encoded ? static_cast<model::WeightSource&>(*encoded) : weights;
+  model::Transformer transformer(reader.arch(), source, nullptr, encoded.has_value());
+  double nll = 0;
+  for (const eval::RowScore& score : eval::score_samples(cpu.ctx, transformer, tiny.data.held_out)) nll += score.nll;
+  EXPECT_EQ(nll / static_cast<double>(result.held_out->tokens), result.held_out->nll);
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, Full,
+                         ::testing::Values(Case{"none", "none", DType::BF16}, Case{"none_f32", "none", DType::F32},
+                                           Case{"unrounded", "none", DType::F32, recipe::MergeDtype::F32, DType::F32},
+                                           Case{"q4_0", "q4_0", DType::F32}, Case{"q4_0_bf16", "q4_0", DType::BF16},
+                                           Case{"table", "int4-sym-g32; embedding,head: int8-sym; layers 0: none",
+                                                DType::F32},
+                                           Case{"merged_f32", "q8_0", DType::F32, recipe::MergeDtype::F32, DType::F32}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(FullRuns, WeightsOfAnotherModelAreRefused) {
+  TinyRun tiny;
+  tiny.recipe.train.mode = recipe::TrainMode::Full;
+  tiny.recipe.train.steps = 1;
+  tiny.recipe.optim.warmup_steps = 0;
+  CpuContext cpu;
+  const TrainResult result = train(cpu.ctx, tiny.recipe, tiny.data);
+  testing::RandomModel wider, shallower;
+  wider.intermediate = 128;
+  shallower.layers = 1;
+  for (const auto& [name, dims] : {std::pair{"wider", wider}, std::pair{"shallower", shallower}}) {
+    testing::write_random_model(tiny.folder / name, dims);
+    const auto other = model::CheckpointReader::open(tiny.folder / name);
+    EXPECT_THROW(model::with_trained_weights(other, result.run / model::kTrainedWeightsName), BadFile) << name;
+  }
+}
+
+}  // namespace
+}  // namespace temper::train
