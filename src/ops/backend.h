@@ -63,8 +63,10 @@ class Backend {
                                 const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
                                 Parameters parameters) const = 0;
   virtual void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out) const = 0;
-  virtual void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const TensorView& m,
-                     const TensorView& v, const AdamW& options) const = 0;
+  virtual void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+                     const OptimizerState& v, const AdamW& options) const = 0;
+  virtual void lion(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+                    const Lion& options) const = 0;
   virtual double sum_of_squares(const ExecContext& ctx, const TensorView& x) const = 0;
 };
 

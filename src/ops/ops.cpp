@@ -512,14 +512,41 @@ void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView
   if (!is_empty(x) && !is_empty(dy)) ctx.backend->lora_backward(ctx, x, dy, lora, dyb);
 }
 
-void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const TensorView& m, const TensorView& v,
-           const AdamW& options) {
-  const Checker check("adamw", ctx, {{"param", &param}, {"grad", &grad}, {"m", &m}, {"v", &v}});
-  check.f32({&param, &grad, &m, &v});
-  for (const TensorView* t : {&grad, &m, &v}) check.require(t->shape.numel() == param.shape.numel(), "tensors of one size");
-  for (const TensorView* t : {&param, &grad, &m, &v}) check.require(t->contiguous(), "contiguous tensors");
-  check.require(options.step >= 1, "steps counted from 1");
+namespace {
+
+void check_state(const Checker& check, const TensorView& param, const OptimizerState& state) {
+  const std::int64_t n = param.shape.numel(), blocks = (n + kStateBlock - 1) / kStateBlock;
+  const DType dtype = state.values.dtype;
+  check.dtype(dtype == DType::F32 || dtype == DType::BF16 || dtype == DType::U8, "F32, BF16 or U8 states");
+  check.require(state.values.shape.numel() == n, "states of one size with the parameters");
+  if (dtype != DType::U8) return;
+  check.f32({&state.absmax});
+  check.require(state.absmax.shape.numel() == blocks, "an absmax for each 256 codes");
+}
+
+void check_step(const Checker& check, const TensorView& param, const TensorView& grad, std::int64_t step) {
+  check.f32({&param, &grad});
+  check.require(grad.shape.numel() == param.shape.numel(), "tensors of one size");
+  check.require(param.contiguous() && grad.contiguous(), "contiguous tensors");
+  check.require(step >= 1, "steps counted from 1");
+}
+
+}  // namespace
+
+void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+           const OptimizerState& v, const AdamW& options) {
+  const Checker check("adamw", ctx, {{"param", &param}, {"grad", &grad}, {"m", &m.values}, {"v", &v.values}});
+  check_step(check, param, grad, options.step);
+  for (const OptimizerState* state : {&m, &v}) check_state(check, param, *state);
   if (!is_empty(param)) ctx.backend->adamw(ctx, param, grad, m, v, options);
+}
+
+void lion(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+          const Lion& options) {
+  const Checker check("lion", ctx, {{"param", &param}, {"grad", &grad}, {"m", &m.values}});
+  check_step(check, param, grad, options.step);
+  check_state(check, param, m);
+  if (!is_empty(param)) ctx.backend->lion(ctx, param, grad, m, options);
 }
 
 double sum_of_squares(const ExecContext& ctx, const TensorView& x) {

@@ -211,16 +211,47 @@ void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView
 
 // ---- Optimizer ----------------------------------------------------------------------------------------------------------
 
+/// What an optimizer keeps for each of n parameters. `values`: F32 [n]; BF16 [n], rounded stochastically; or U8 [n], codes
+/// of a dynamic map (quant/dynamic_map.h) for `absmax` F32, one for each block of kStateBlock parameters.
+struct OptimizerState {
+  TensorView values, absmax;
+  OptimizerState(TensorView all, TensorView largest = {}) : values(std::move(all)), absmax(std::move(largest)) {}
+  OptimizerState(const Tensor& all) : values(all.view()) {}
+};
+inline constexpr std::int64_t kStateBlock = 256;
+
+/// Draws of stochastic rounding (base/rng.h), a function of counters alone. In step t, for state s (0 or 1), parameter i
+/// takes half k % 2 (0: the lower) of word k / 2 of philox(seed, 2 t + s, first + i / 128 · 16 + i % 16), with k = i % 128 /
+/// 16; a value's lower 16 bits plus these 16 decide which neighbour in bf16 it becomes.
+struct StateDraws {
+  std::uint64_t seed = 0, first = 0;
+};
+
 /// AdamW (Loshchilov & Hutter 2019), decoupled weight decay, bias-corrected; `step` counts from 1.
 struct AdamW {
   float lr, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0.0f;
   std::int64_t step = 1;
   float grad_scale = 1.0f;  ///< Multiplies the gradient first (clipping).
+  StateDraws draws = {};
 };
 
-/// param, m, v F32 updated in place from grad F32; all of one size, contiguous.
-void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const TensorView& m, const TensorView& v,
-           const AdamW& options);
+/// param F32, m and v updated in place from grad F32; all of one size, contiguous. Parameters move by the new states as they
+/// are before they are rounded. Codes of m are those of the signed map, of v of the unsigned one.
+void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+           const OptimizerState& v, const AdamW& options);
+
+/// Lion (Chen et al. 2023, algorithm 2), decoupled weight decay; one state.
+struct Lion {
+  float lr, beta1 = 0.9f, beta2 = 0.99f, weight_decay = 0.0f;
+  std::int64_t step = 1;    ///< For the draws.
+  float grad_scale = 1.0f;  ///< Multiplies the gradient first (clipping).
+  StateDraws draws = {};
+};
+
+/// param F32 -= lr · (sign(beta1 · m + (1 - beta1) · grad) + weight_decay · param), then m = beta2 · m + (1 - beta2) · grad;
+/// the sign of 0 is 0. Codes of m are those of the signed map.
+void lion(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+          const Lion& options);
 
 /// Σ x², F32 in, double out, in an order that depends only on the size.
 double sum_of_squares(const ExecContext& ctx, const TensorView& x);

@@ -337,7 +337,7 @@ void store_groups(const ScaledFormat& f, std::span<const float> params, std::int
     } else if (twice) {
       const auto g = first + static_cast<std::int64_t>(i);
       const float largest = params[2 + nested_of(g, integer_in(params[1], 1, kNestedBlock))];
-      put(out, dynamic_code((*p - params[0]) * (1.0f / std::max(largest, kBnbFloor))));
+      put(out, signed_dynamic_map().code((*p - params[0]) * (1.0f / std::max(largest, kBnbFloor))));
       roundings[i] = multiply_by(1.0f / std::max(*p, kBnbFloor));
     } else {
       roundings[i] = store_float(f, p, out);
@@ -358,7 +358,8 @@ void load_groups(const ScaledFormat& f, const std::byte* row, std::int64_t first
     d = {0.0f, 0.0f, 0};
     if (twice) {
       const std::size_t j = nested_of(first + static_cast<std::int64_t>(i), in_first);
-      d.scale = dynamic_map()[get<std::uint8_t>(in)] * get<float>(nested + j * sizeof(float)) + get<float>(row);
+      d.scale =
+          signed_dynamic_map().values()[get<std::uint8_t>(in)] * get<float>(nested + j * sizeof(float)) + get<float>(row);
       continue;
     }
     d.scale = get_scale(f.scale, in);

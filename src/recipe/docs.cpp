@@ -55,7 +55,7 @@ std::string_view group_title(std::string_view group) {
   if (group == "lora") return "Adapters (LoRA)";
   if (group == "quant") return "Quantization";
   if (group == "train") return "Training";
-  if (group == "optim") return "Optimizer (AdamW)";
+  if (group == "optim") return "Optimizer";
   if (group == "eval") return "Evaluation";
   if (group == "export") return "Export";
   if (group == "generate") return "Generation";

@@ -96,6 +96,21 @@ std::vector<Option> train_options() {
       {"train.profile", "--profile", field<&Recipe::train, &T::profile>(), kTrain,
        "Show where the time of the first steps went, op by op beside the machine's ceilings; a trace for Perfetto goes to "
        "trace.json in the run's folder"},
+      {.key = "optim.name",
+       .flag = "--optimizer",
+       .field = field<&Recipe::optim, &O::name>(),
+       .verbs = kTrain,
+       .help =
+           "adamw, or lion: one state a parameter in place of two; its authors set beta2 to 0.99 and a learning rate of a "
+           "third to a tenth of AdamW's",
+       .choices = {"adamw", "lion"}},
+      {.key = "optim.state",
+       .flag = "--optimizer-state",
+       .field = field<&Recipe::optim, &O::state>(),
+       .verbs = kTrain,
+       .help = "What the optimizer's states are kept in: f32, bf16 (stochastically rounded) or 8bit (in blocks of 256, as "
+               "bitsandbytes' 8-bit optimizers)",
+       .choices = {"f32", "bf16", "8bit"}},
       {.key = "optim.lr",
        .flag = "--lr",
        .field = field<&Recipe::optim, &O::lr>(),

@@ -106,7 +106,7 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       packer_(data.train, pack_options(recipe)),
       steps_(total_steps(recipe, packer_)),
       qat_(ctx, base_, parts_.masters(), reader_.arch(), scheme_of(recipe), recipe.quant, steps_, recompute_of(recipe)),
-      optimizer_(recipe.optim, recipe.train.max_grad_norm, parts_.list()),
+      optimizer_(recipe.optim, recipe.train.max_grad_norm, parts_.list(), static_cast<std::uint64_t>(recipe.train.seed)),
       schedule_(recipe.optim, steps_),
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
       base_fingerprint_(base_fingerprint(reader_)),
@@ -204,6 +204,7 @@ void Session::restore_codes(const CheckpointState& state) {
 void Session::describe() const {
   log_info("model: {}, {:.1f} M weights", reader_.description(), static_cast<double>(reader_.weight_count()) * 1e-6);
   log_info("trained: {}; scheme {}", parts_.description(), recipe_.quant.scheme);
+  log_info("optimizer: {}", optimizer_.description());
   if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);
   if (const quant::Scheme* scheme = scheme_of(recipe_)) log_info("{}", model::describe(reader_.table(), *scheme));
   log_info("machine: {}, products of {} operands, {} threads", isa_name(active_isa()), dtype_name(ctx_.compute),

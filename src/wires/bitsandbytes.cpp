@@ -125,7 +125,8 @@ Parts make_parts(const Matrix& matrix, const ScaledCodec::Parts* parts, float of
   out.add(matrix.name + ".quant_map", DType::F32, {16}, bytes(std::span<const float>(code_values(codec.format().element))));
   if (is_double(codec)) {
     out.add(matrix.name + ".nested_absmax", DType::F32, {nested_count(matrix)}, std::move(nested));
-    out.add(matrix.name + ".nested_quant_map", DType::F32, {256}, bytes(std::span<const float>(quant::dynamic_map())));
+    out.add(matrix.name + ".nested_quant_map", DType::F32, {256},
+            bytes(std::span<const float>(quant::signed_dynamic_map().values())));
   }
   out.add(state_name(matrix, kind_of(codec)), DType::U8, {static_cast<std::int64_t>(state.size())},
           bytes(std::span<const char>(state)));
@@ -232,7 +233,7 @@ std::vector<std::byte> nested_headers(const Matrix& matrix, const FindTensor& fi
   check_state(matrix, state, where);
   const auto offset = static_cast<float>(files::require_number(state, "nested_offset", where, -3e38, 3e38));
   const auto map = values_of<float>(require_tensor(find, matrix.name + ".nested_quant_map", DType::F32, {256}).data);
-  if (!std::ranges::equal(map, quant::dynamic_map()))
+  if (!std::ranges::equal(map, quant::signed_dynamic_map().values()))
     throw Unsupported("tensor {}.nested_quant_map: expected the signed dynamic map of bitsandbytes", matrix.name);
   const auto nested = values_of<float>(require_tensor(find, matrix.name + ".nested_absmax", DType::F32, {count}).data);
   std::vector<std::byte> headers;

@@ -10,6 +10,7 @@
 #include "ops/cpu/linear.h"
 #include "ops/cpu/low_rank.h"
 #include "ops/cpu/matmul.h"
+#include "ops/cpu/optimizer_states.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/tasks.h"
 
@@ -216,8 +217,8 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void adamw(const ExecContext&, const TensorView& param, const TensorView& grad, const TensorView& m, const TensorView& v,
-             const AdamW& options) const override {
+  void adamw(const ExecContext&, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+             const OptimizerState& v, const AdamW& options) const override {
     const double step = static_cast<double>(options.step);
     const AdamWFactors factors{.lr = options.lr,
                                .beta1 = options.beta1,
@@ -227,10 +228,29 @@ class CpuBackend final : public Backend {
                                .correction1 = static_cast<float>(1.0 / (1.0 - std::pow(double{options.beta1}, step))),
                                .correction2 = static_cast<float>(1.0 / (1.0 - std::pow(double{options.beta2}, step))),
                                .grad_scale = options.grad_scale};
-    parallel_for(param.shape.numel(), 16384, [&](Index begin, Index end) {
-      kernels_.adamw(param.as<float>() + begin, grad.as<float>() + begin, m.as<float>() + begin, v.as<float>() + begin,
-                     end - begin, factors);
-    });
+    float *p = param.as<float>(), *g = grad.as<float>();
+    if (m.values.dtype == DType::F32 && v.values.dtype == DType::F32) {
+      float *first = m.values.as<float>(), *second = v.values.as<float>();
+      return parallel_for(param.shape.numel(), 16384, [&](Index begin, Index end) {
+        kernels_.adamw(p + begin, g + begin, first + begin, second + begin, end - begin, factors);
+      });
+    }
+    step_blocks(kernels_, param.shape.numel(), {{m, true}, {v, false}}, options.step, options.draws,
+                [&](Index begin, Index n, float* const* states) {
+                  kernels_.adamw(p + begin, g + begin, states[0], states[1], n, factors);
+                });
+  }
+  void lion(const ExecContext&, const TensorView& param, const TensorView& grad, const OptimizerState& m,
+            const Lion& options) const override {
+    const LionFactors factors{.lr = options.lr,
+                              .beta1 = options.beta1,
+                              .beta2 = options.beta2,
+                              .decay = 1.0f - options.lr * options.weight_decay,
+                              .grad_scale = options.grad_scale};
+    step_blocks(kernels_, param.shape.numel(), {{m, true}}, options.step, options.draws,
+                [&](Index begin, Index n, float* const* states) {
+                  kernels_.lion(param.as<float>() + begin, grad.as<float>() + begin, states[0], n, factors);
+                });
   }
 
   double sum_of_squares(const ExecContext& ctx, const TensorView& x) const override;

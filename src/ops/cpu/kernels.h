@@ -29,6 +29,11 @@ struct AdamWFactors {
   float grad_scale;
 };
 
+struct LionFactors {
+  float lr, beta1, beta2, decay;  ///< decay = 1 - lr · weight_decay
+  float grad_scale;
+};
+
 /// One span of attention seen from one (query head, key head): pointers to the first query and key row of the head.
 struct AttentionTask {
   Rows q, k, v, out;
@@ -129,6 +134,10 @@ struct Kernels {
   bool (*all_finite)(Rows x, Index rows, Index cols);
 
   void (*adamw)(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f);
+  void (*lion)(float* param, const float* grad, float* m, Index n, const LionFactors& f);
+  /// out (bf16) = in, rounded stochastically with draws of philox(seed, stream, first + …) as StateDraws says.
+  void (*stochastic_bf16)(const float* in, std::uint16_t* out, Index n, std::uint64_t seed, std::uint64_t stream,
+                          std::uint64_t first);
   double (*sum_of_squares)(const float* x, Index n);
 
   /// c [m, n] (= or +=) alpha · a [m, k] · bᵀ, b [n, k]: few rows of a, as in generation. Columns [begin, end) of c.

@@ -33,6 +33,8 @@ struct Case {
   std::int64_t start_step;
   DType compute;
   recipe::TrainMode mode = recipe::TrainMode::Lora;
+  recipe::StateDtype state = recipe::StateDtype::F32;
+  recipe::OptimizerName optimizer = recipe::OptimizerName::AdamW;
 };
 
 class Resume : public ::testing::TestWithParam<Case> {};
@@ -42,6 +44,8 @@ TEST_P(Resume, AfterEveryStep) {
   TinyRun tiny({}, c.scheme);
   tiny.recipe.quant.start_step = c.start_step;
   tiny.recipe.train.mode = c.mode;
+  tiny.recipe.optim.state = c.state;
+  tiny.recipe.optim.name = c.optimizer;
   tiny.recipe.train.steps = 6;
   tiny.recipe.train.eval_every = 4;
   tiny.recipe.train.micro_batch = 2;
@@ -49,7 +53,8 @@ TEST_P(Resume, AfterEveryStep) {
   tiny.data.train.resize(12);  // several epochs in six steps, so that the cursor passes their ends
   CpuContext cpu(c.compute);
   const TrainResult whole = train(cpu.ctx, tiny.recipe, tiny.data);
-  for (std::int64_t stop = 1; stop < tiny.recipe.train.steps; ++stop) {
+  // Every weight and its states are many bytes; two stops will do.
+  for (std::int64_t stop = 1; stop < tiny.recipe.train.steps; stop += c.mode == recipe::TrainMode::Full ? 3 : 1) {
     const std::string name = "stopped-" + std::to_string(stop);
     Hooks hooks;
     hooks.on_step = [&](const StepLog& line) {
@@ -66,14 +71,19 @@ TEST_P(Resume, AfterEveryStep) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Schemes, Resume,
-    ::testing::Values(Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16},
-                      Case{"q4_0", "q4_0", 0, DType::F32}, Case{"int4_late", "int4-sym-g32", 3, DType::F32},
-                      Case{"searched", "iq4_nl", 0, DType::F32}, Case{"searched_late", "iq4_nl", 2, DType::F32},
-                      Case{"full", "none", 0, DType::BF16, recipe::TrainMode::Full},
-                      Case{"full_searched", "iq4_nl; embedding,head: iq4_nl", 2, DType::F32, recipe::TrainMode::Full}),
-    [](const auto& test) { return std::string(test.param.name); });
+constexpr auto kLora = recipe::TrainMode::Lora, kFull = recipe::TrainMode::Full;
+INSTANTIATE_TEST_SUITE_P(Schemes, Resume,
+                         ::testing::Values(Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16},
+                                           Case{"q4_0", "q4_0", 0, DType::F32},
+                                           Case{"int4_late", "int4-sym-g32", 3, DType::F32},
+                                           Case{"searched", "iq4_nl", 0, DType::F32},
+                                           Case{"searched_late", "iq4_nl", 2, DType::F32},
+                                           Case{"full", "q4_0; embedding,head: iq4_nl", 2, DType::F32, kFull},
+                                           Case{"full_8bit", "none", 0, DType::BF16, kFull, recipe::StateDtype::Bits8},
+                                           Case{"bf16_states", "q8_0", 0, DType::F32, kLora, recipe::StateDtype::Bf16},
+                                           Case{"lion_8bit", "none", 0, DType::F32, kFull, recipe::StateDtype::Bits8,
+                                                recipe::OptimizerName::Lion}),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {
   TinyRun tiny({}, "q8_0");

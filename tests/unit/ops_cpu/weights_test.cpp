@@ -107,7 +107,7 @@ TEST_P(WeightsTest, AdamWEqualsTheDefinition) {
   const std::vector<double> g = grad.row();
   AdamW o{.lr = 1e-2f, .weight_decay = 0.1f, .grad_scale = 0.5f};
   for (o.step = 1; o.step <= 3; ++o.step) {
-    adamw(ctx_, param, grad, m, v, o);
+    adamw(ctx_, param, grad, TensorView(m), TensorView(v), o);
     const double steps = static_cast<double>(o.step);
     for (std::size_t i = 0; i < p.size(); ++i) {
       const double scaled = g[i] * 0.5;
@@ -145,8 +145,8 @@ TEST(Weights, InstructionSetsAgreeOnTheBits) {
         out(DType::F32, 50, 300, 4);
     merge_lora(ctx, base, {a, b, 0.3f}, out);
     merges.push_back(out.bytes());
-    adamw(ctx, out, TestTensor(DType::F32, 50, 300, 5), TestTensor(DType::F32, 50, 300, 6),
-          TestTensor(DType::F32, 50, 300, 7, 0.0), {.lr = 1e-3f, .step = 5});
+    adamw(ctx, out, TestTensor(DType::F32, 50, 300, 5), TensorView(TestTensor(DType::F32, 50, 300, 6)),
+          TensorView(TestTensor(DType::F32, 50, 300, 7, 0.0)), {.lr = 1e-3f, .step = 5});
     steps.push_back(out.bytes());
   }
   for (std::size_t i = 1; i < merges.size(); ++i) {

@@ -337,7 +337,8 @@ TEST(Scaled, DoubleQuantizationFollowsTheBlocksOfTheMatrix) {
     for (std::size_t j = i / 256 * 256; j < std::min(absmax.size(), i / 256 * 256 + 256); ++j)
       nested = std::max(nested, std::fabs(absmax[j] - offset));
     const float t = (absmax[i] - offset) * (1.0f / nested);
-    const auto nearest = std::ranges::min_element(dynamic_map(), {}, [&](float v) { return std::fabs(v - t); });
+    const auto nearest =
+        std::ranges::min_element(signed_dynamic_map().values(), {}, [&](float v) { return std::fabs(v - t); });
     expected.push_back(*nearest * nested + offset);
   }
   const CodecPtr codec = make_scaled("nf4-dq");

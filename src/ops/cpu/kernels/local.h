@@ -31,6 +31,9 @@ void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index
                 Index rows, Index cols);
 bool all_finite(Rows x, Index rows, Index cols);
 void adamw(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f);
+void lion(float* param, const float* grad, float* m, Index n, const LionFactors& f);
+void stochastic_bf16(const float* in, std::uint16_t* out, Index n, std::uint64_t seed, std::uint64_t stream,
+                     std::uint64_t first);
 double sum_of_squares(const float* x, Index n);
 void few_rows_product(Rows a, Rows b, Rows c, Index m, Index k, float alpha, bool accumulate, Index begin, Index end);
 

@@ -31,6 +31,8 @@ const Kernels& TEMPER_JOIN(TEMPER_KERNEL_NS, _kernels)() {
       .merge_lora = k::merge_lora,
       .all_finite = k::all_finite,
       .adamw = k::adamw,
+      .lion = k::lion,
+      .stochastic_bf16 = k::stochastic_bf16,
       .sum_of_squares = k::sum_of_squares,
       .few_rows_product = k::few_rows_product,
   };

@@ -36,19 +36,6 @@ bool all_finite(Rows x, Index rows, Index cols) {
   return finite;
 }
 
-void adamw(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f) {
-  const Vec beta1(f.beta1), beta2(f.beta2), rest1(1.0f - f.beta1), rest2(1.0f - f.beta2);
-  const Vec step(f.lr * f.correction1), correction2(f.correction2), eps(f.eps), decay(f.decay), grad_scale(f.grad_scale);
-  for_columns(n, [&](Index c, auto get, auto put) {
-    const Vec g = get(grad + c) * grad_scale;
-    const Vec first = beta1 * get(m + c) + rest1 * g;
-    const Vec second = beta2 * get(v + c) + rest2 * (g * g);
-    put(m + c, first);
-    put(v + c, second);
-    put(param + c, get(param + c) * decay - step * first / (square_root(second * correction2) + eps));
-  });
-}
-
 double sum_of_squares(const float* x, Index n) {
   double lanes[kLanes] = {};
   for_columns(n, [&](Index c, auto get, auto) {

@@ -1,0 +1,106 @@
+// Steps of optimizers with F32 states, and the stochastic rounding of narrower ones.
+#include "ops/cpu/kernels/local.h"
+#include "ops/cpu/kernels/simd.h"
+
+namespace temper::ops::cpu::TEMPER_KERNEL_NS {
+namespace {
+
+typedef std::uint64_t NativeW __attribute__((vector_size(kNative * 8)));
+
+struct Words {
+  NativeU part[kParts];
+};
+
+/// low and high = the halves of factor · x.
+TEMPER_INLINE void multiply(const Words& x, std::uint32_t factor, Words& low, Words& high) {
+  for (int p = 0; p < kParts; ++p) {
+    const NativeW product = __builtin_convertvector(x.part[p], NativeW) * static_cast<std::uint64_t>(factor);
+    low.part[p] = __builtin_convertvector(product, NativeU);
+    high.part[p] = __builtin_convertvector(product >> 32, NativeU);
+  }
+}
+
+/// Philox 4x32-10 (base/rng.h) of sixteen counters from `index` on.
+TEMPER_INLINE void philox(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, Words c[4]) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const std::uint64_t counter = index + static_cast<std::uint64_t>(lane);
+    c[0].part[lane / kNative][lane % kNative] = static_cast<std::uint32_t>(counter);
+    c[1].part[lane / kNative][lane % kNative] = static_cast<std::uint32_t>(counter >> 32);
+    c[2].part[lane / kNative][lane % kNative] = static_cast<std::uint32_t>(stream);
+    c[3].part[lane / kNative][lane % kNative] = static_cast<std::uint32_t>(stream >> 32);
+  }
+  std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+  for (int round = 0; round < 10; ++round) {
+    Words low0, high0, low1, high1;
+    multiply(c[0], 0xD2511F53u, low0, high0);
+    multiply(c[2], 0xCD9E8D57u, low1, high1);
+    for (int p = 0; p < kParts; ++p) {
+      c[0].part[p] = high1.part[p] ^ c[1].part[p] ^ k0;
+      c[2].part[p] = high0.part[p] ^ c[3].part[p] ^ k1;
+    }
+    c[1] = low1;
+    c[3] = low0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+}
+
+TEMPER_INLINE Vec sign(const Vec& x) {
+  Vec r;
+  for (int p = 0; p < kParts; ++p) {
+    const NativeU above = (NativeU)(x.part[p] > NativeF{}), below = (NativeU)(x.part[p] < NativeF{});
+    r.part[p] = (NativeF)((above & 0x3f800000u) | (below & 0xbf800000u));
+  }
+  return r;
+}
+
+}  // namespace
+
+void adamw(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f) {
+  const Vec beta1(f.beta1), beta2(f.beta2), rest1(1.0f - f.beta1), rest2(1.0f - f.beta2);
+  const Vec step(f.lr * f.correction1), correction2(f.correction2), eps(f.eps), decay(f.decay), grad_scale(f.grad_scale);
+  for_columns(n, [&](Index c, auto get, auto put) {
+    const Vec g = get(grad + c) * grad_scale;
+    const Vec first = beta1 * get(m + c) + rest1 * g;
+    const Vec second = beta2 * get(v + c) + rest2 * (g * g);
+    put(m + c, first);
+    put(v + c, second);
+    put(param + c, get(param + c) * decay - step * first / (square_root(second * correction2) + eps));
+  });
+}
+
+void lion(float* param, const float* grad, float* m, Index n, const LionFactors& f) {
+  const Vec beta1(f.beta1), beta2(f.beta2), rest1(1.0f - f.beta1), rest2(1.0f - f.beta2);
+  const Vec lr(f.lr), decay(f.decay), grad_scale(f.grad_scale);
+  for_columns(n, [&](Index c, auto get, auto put) {
+    const Vec g = get(grad + c) * grad_scale, momentum = get(m + c);
+    put(param + c, get(param + c) * decay - lr * sign(beta1 * momentum + rest1 * g));
+    put(m + c, beta2 * momentum + rest2 * g);
+  });
+}
+
+void stochastic_bf16(const float* in, std::uint16_t* out, Index n, std::uint64_t seed, std::uint64_t stream,
+                     std::uint64_t first) {
+  constexpr Index kGroup = 8 * kLanes;  // what sixteen counters serve
+  for (Index begin = 0; begin < n; begin += kGroup) {
+    Words draws[4];
+    philox(seed, stream, first + static_cast<std::uint64_t>(begin / 8), draws);
+    for (int k = 0; k < 8; ++k) {
+      const Index at = begin + k * kLanes, left = n - at;
+      if (left <= 0) break;
+      const Vec x = left >= kLanes ? load(in + at) : load_part(in + at, left);
+      std::uint16_t bits[kLanes];
+      for (int p = 0; p < kParts; ++p) {
+        const NativeU u = (NativeU)x.part[p];
+        const NativeU finite = (NativeU)((u & 0x7f800000u) != 0x7f800000u);
+        const NativeU nan = (NativeU)((NativeI)(u & 0x7fffffffu) > 0x7f800000) & 0x400000u;
+        const NativeU draw = (draws[k / 2].part[p] >> (k % 2 * 16)) & 0xffffu;
+        const NativeH h = __builtin_convertvector(((u | nan) + (draw & finite)) >> 16, NativeH);
+        __builtin_memcpy(bits + p * kNative, &h, sizeof(h));
+      }
+      for (Index i = 0; i < (left < kLanes ? left : kLanes); ++i) out[at + i] = bits[i];
+    }
+  }
+}
+
+}  // namespace temper::ops::cpu::TEMPER_KERNEL_NS
