@@ -61,10 +61,11 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
   loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));
   if (run && run->full) {
-    loaded->reader_ = std::make_unique<model::CheckpointReader>(
-        model::with_trained_weights(*loaded->reader_, path / model::kTrainedWeightsName));
+    loaded->replace_reader(model::with_trained_weights(*loaded->reader_, path / model::kTrainedWeightsName));
   } else if (run) {
-    loaded->adapters_ = std::make_unique<model::Adapters>(model::load_peft(loaded->reader_->table(), path / "adapter"));
+    loaded->adapters_ =
+        std::make_unique<model::Adapters>(model::load_peft(loaded->reader_->table(), path / "adapter", &loaded->beside_));
+    if (!loaded->beside_.empty()) loaded->replace_reader(model::with_masters(ctx, *loaded->reader_, loaded->beside_));
     loaded->adapters_->prepare(ctx);
   }
   model::WeightSource* source = nullptr;
@@ -91,6 +92,11 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   loaded->transformer_ = std::make_unique<model::Transformer>(loaded->reader_->arch(), *source, loaded->adapters_.get(),
                                                               /*merged=*/formats != nullptr);
   return loaded;
+}
+
+void LoadedModel::replace_reader(model::CheckpointReader reader) {
+  base_reader_ = std::move(reader_);
+  reader_ = std::make_unique<model::CheckpointReader>(std::move(reader));
 }
 
 std::string LoadedModel::description() const {

@@ -39,25 +39,30 @@ class LoadedModel {
   bool from_run() const { return run_.has_value(); }
   const std::optional<RunInfo>& run() const { return run_; }
 
-  /// The base on disk; of a run of full fine-tuning, with the trained weights in place of the base's.
+  /// The base on disk; with tensors that a run has trained in place of the base's.
   const model::CheckpointReader& reader() const { return *reader_; }
   const model::ArchSpec& arch() const { return reader_->arch(); }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   model::Transformer& transformer() { return *transformer_; }
-  model::Adapters* adapters() { return adapters_.get(); }      ///< Null without adapters.
+  model::Adapters* adapters() { return adapters_.get(); }  ///< Null without adapters.
+  /// Masters of what was trained beside the adapters, by table index; empty: nothing.
+  const std::vector<Tensor>& beside() const { return beside_; }
   model::EncodedWeights* encoded() { return encoded_.get(); }  ///< Null without a scheme.
   /// "SmolLM2 (Q4_1 GGUF)", "run r1 (q4_0, as trained)", …: for tables and logs.
   std::string description() const;
 
  private:
   LoadedModel() = default;
+  void replace_reader(model::CheckpointReader reader);
   std::filesystem::path path_;
   std::optional<RunInfo> run_;
+  std::unique_ptr<model::CheckpointReader> base_reader_;  // what reader_ has been made of; null where it is the base's
   std::unique_ptr<model::CheckpointReader> reader_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<model::BaseWeights> base_;  // null without a scheme
   std::unique_ptr<model::HeldWeights> held_;  // null with one
   std::unique_ptr<model::Adapters> adapters_;
+  std::vector<Tensor> beside_;
   std::unique_ptr<model::EncodedWeights> encoded_;
   std::unique_ptr<model::Transformer> transformer_;
 };

@@ -237,11 +237,17 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   if ((report.target == "adapter" || report.target == "gguf-lora") && !model->adapters())
     throw BadRecipe("export.to {}: {} trained every weight and has no adapter; export hf, gguf:SCHEME or a quantized folder",
                     report.target, recipe.model.run);
+  if (report.target == "gguf-lora" && !model->beside().empty())
+    throw BadRecipe(
+        "export.to gguf-lora: {} has trained biases, embeddings or head, which a GGUF adapter does not hold; export "
+        "adapter, or a merged model",
+        recipe.model.run);
   const Aside out(recipe.out);
   if (report.target == "adapter") {
     const std::string base = model->run()->base_model;
-    model::save_peft(*model->adapters(), source.table(), base, out.path());
-    verify_adapter(*model->adapters(), source.table(), out.path());
+    const std::vector<TensorView> beside(model->beside().begin(), model->beside().end());
+    model::save_peft(*model->adapters(), source.table(), base, out.path(), beside);
+    verify_adapter(*model->adapters(), source.table(), model->beside(), out.path());
     report.as_trained = true;
     report.promise = "adapter masters equal bit for bit";
     for (const auto& entry : fs::directory_iterator(out.path())) report.file_bytes += entry.file_size();

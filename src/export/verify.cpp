@@ -135,8 +135,17 @@ void require_same_adapters(const model::Adapters& expected, const model::Adapter
   verify_bytes(bytes_of(expected.parameters()), bytes_of(found.parameters()), path, "(all adapters)");
 }
 
-void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const fs::path& folder) {
-  require_same_adapters(adapters, model::load_peft(table, folder), folder);
+void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const std::vector<Tensor>& beside,
+                    const fs::path& folder) {
+  std::vector<Tensor> found;
+  require_same_adapters(adapters, model::load_peft(table, folder, &found), folder);
+  if (found.size() != beside.size())
+    throw VerifyFailed("{}: other tensors beside the adapters than were trained", folder.string());
+  for (std::size_t i = 0; i < beside.size(); ++i) {
+    if (static_cast<bool>(beside[i]) != static_cast<bool>(found[i]))
+      throw VerifyFailed("{}: {} was {}trained", folder.string(), table[i].hf_name, beside[i] ? "" : "not ");
+    if (beside[i]) verify_bytes(bytes_of(beside[i].view()), bytes_of(found[i].view()), folder, table[i].hf_name);
+  }
 }
 
 void verify_token_ids(const text::Tokenizer& expected, const text::Tokenizer& found, const fs::path& path) {

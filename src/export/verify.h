@@ -31,8 +31,10 @@ void verify_plain(const ExecContext& ctx, const ExportSource& source, const mode
 /// Reopens a Hugging Face folder and compares every tensor, bit for bit. Throws VerifyFailed.
 void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const std::filesystem::path& folder);
 
-/// Reopens an adapter folder and compares masters and configuration. Throws VerifyFailed.
-void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const std::filesystem::path& folder);
+/// Reopens an adapter folder and compares masters, also those of `beside` (by table index), and configuration. Throws
+/// VerifyFailed.
+void verify_adapter(const model::Adapters& adapters, const model::TensorTable& table, const std::vector<Tensor>& beside,
+                    const std::filesystem::path& folder);
 
 /// Compares the masters and the scale of adapters read from `path` with those that were written. Throws VerifyFailed.
 void require_same_adapters(const model::Adapters& expected, const model::Adapters& found, const std::filesystem::path& path);

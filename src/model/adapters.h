@@ -12,11 +12,17 @@
 
 namespace temper::model {
 
+/// Biases of the model that are trained beside adapters: none, every one, or those of adapted projections.
+enum class LoraBias { None, All, LoraOnly };
+
 struct LoraConfig {
   std::int64_t r = 16;
   double alpha = 32.0;
   bool rslora = false;                      ///< scale = alpha / sqrt(r) (Kalajdzievski 2023) instead of alpha / r.
   std::vector<std::string> target_modules;  ///< peft's names: "q_proj", …; empty: all seven.
+
+  LoraBias bias = LoraBias::None;
+  std::vector<std::string> modules_to_save = {};  ///< "embed_tokens", "lm_head": trained whole beside the adapters.
 
   float scale() const;
 };

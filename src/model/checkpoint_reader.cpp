@@ -289,6 +289,10 @@ CheckpointReader CheckpointReader::with_weights(const CheckpointReader& source, 
   state->table.emplace(state->arch);
   for (std::size_t i = 0; i < state->table->size(); ++i) {
     const TensorInfo& info = (*state->table)[i];
+    if (i < tensors.size() && !tensors[i]) {
+      state->tensors.push_back(source.stored(i));
+      continue;
+    }
     const DType dtype = info.role == quant::Role::Norm ? DType::F32 : state->arch.dtype;
     if (i >= tensors.size() || tensors[i]->shape != info.shape || tensors[i]->dtype != dtype)
       throw LogicError("weights in memory: {} is not {} {}", info.hf_name, dtype_name(dtype), info.shape.str());

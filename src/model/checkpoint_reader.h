@@ -37,7 +37,8 @@ class CheckpointReader {
   /// (rotary inv_freq).
   static CheckpointReader open(const std::filesystem::path& path);
   /// A checkpoint in memory: `source`'s path (tokenizer and configuration are read there) with another ArchSpec and other
-  /// weights, by index in the table of `arch`, each of the shape that the table says; matrices arch.dtype, norms F32.
+  /// weights, by index in the table of `arch`, each of the shape that the table says; matrices arch.dtype, norms F32. One
+  /// that is null is as `source` has it, which must then outlive this.
   static CheckpointReader with_weights(const CheckpointReader& source, ArchSpec arch, std::vector<Tensor> tensors);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;

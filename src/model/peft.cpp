@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "model/trained_weights.h"
 
 namespace temper::model {
 namespace {
@@ -36,12 +37,34 @@ std::vector<std::string> sorted_modules(const LoraConfig& config) {
   return {modules.begin(), modules.end()};
 }
 
-nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& base_model) {
+std::string bias_name(LoraBias bias) {
+  return bias == LoraBias::None ? "none" : bias == LoraBias::All ? "all" : "lora_only";
+}
+
+/// "model.embed_tokens" as "embed_tokens": peft matches modules by the ends of their names.
+std::string last_part(const std::string& module) { return module.substr(module.rfind('.') + 1); }
+
+/// Names of a tensor that is trained beside adapters; of a tied table two.
+std::vector<std::string> names_beside(const TensorTable& table, const Adapters& adapters, std::size_t index) {
+  const TensorInfo& info = table[index];
+  std::string name = "base_model.model." + info.hf_name;
+  if (index == table.embedding() && index == table.head()) return {name, "base_model.model.lm_head.weight"};
+  constexpr std::string_view kBias = ".bias";
+  if (!info.hf_name.ends_with(kBias)) return {name};
+  const std::string weight = info.hf_name.substr(0, info.hf_name.size() - kBias.size()) + ".weight";
+  const bool adapted = std::ranges::any_of(
+      adapters.entries(), [&](const Adapters::Entry& entry) { return table[entry.tensor].hf_name == weight; });
+  if (adapted) name.insert(name.size() - kBias.size(), ".base_layer");
+  return {name};
+}
+
+nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& base_model, bool tied) {
   nlohmann::ordered_json json;
   json["alpha_pattern"] = Json::object();
   json["auto_mapping"] = nullptr;
   json["base_model_name_or_path"] = base_model;
-  json["bias"] = "none";
+  json["bias"] = bias_name(config.bias);
+  if (tied && !config.modules_to_save.empty()) json["ensure_weight_tying"] = true;
   json["fan_in_fan_out"] = false;
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
@@ -54,7 +77,7 @@ nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& 
   }
   json["lora_bias"] = false;
   json["lora_dropout"] = 0.0;
-  json["modules_to_save"] = nullptr;
+  json["modules_to_save"] = config.modules_to_save.empty() ? Json() : Json(config.modules_to_save);
   json["peft_type"] = "LORA";
   json["r"] = config.r;
   json["rank_pattern"] = Json::object();
@@ -68,10 +91,19 @@ nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& 
 
 /// Refuses what would change the result and is not applied here: a member other than absent, null, false, empty or `plain`.
 void refuse_extras(const Json& json, const std::string& origin) {
-  static constexpr std::array kKeys = {
-      "use_dora",        "lora_bias",           "fan_in_fan_out",    "modules_to_save",         "rank_pattern",
-      "alpha_pattern",   "layers_to_transform", "layer_replication", "trainable_token_indices", "target_parameters",
-      "exclude_modules", "use_qalora",          "use_bdlora",        "alora_invocation_tokens"};
+  static constexpr std::array kKeys = {"use_dora",
+                                       "lora_bias",
+                                       "fan_in_fan_out",
+                                       "rank_pattern",
+                                       "alpha_pattern",
+                                       "layers_to_transform",
+                                       "layer_replication",
+                                       "trainable_token_indices",
+                                       "target_parameters",
+                                       "exclude_modules",
+                                       "use_qalora",
+                                       "use_bdlora",
+                                       "alora_invocation_tokens"};
   for (const char* key : kKeys) {
     const Json* value = files::find_key(json, key);
     const bool unused =
@@ -80,11 +112,34 @@ void refuse_extras(const Json& json, const std::string& origin) {
       throw Unsupported("{}: {} is {}; only plain LoRA on the projections is applied; merge the adapter with peft instead",
                         origin, key, files::describe(*value));
   }
-  if (const std::string bias = files::optional_string(json, "bias", origin).value_or("none"); bias != "none")
-    throw Unsupported("{}: bias \"{}\"; only \"none\" is applied; merge the adapter with peft instead", origin, bias);
 }
 
-LoraConfig read_config(const std::filesystem::path& path) {
+LoraBias read_bias(const Json& json, const std::string& origin) {
+  const std::string name = files::optional_string(json, "bias", origin).value_or("none");
+  for (const LoraBias bias : {LoraBias::None, LoraBias::All, LoraBias::LoraOnly})
+    if (bias_name(bias) == name) return bias;
+  throw Unsupported("{}: bias \"{}\"; expected none, all or lora_only", origin, name);
+}
+
+/// embed_tokens and lm_head, as far as they are trained; where peft ties them, naming one names the `tied` table's other
+/// use.
+std::vector<std::string> read_modules_to_save(const Json& json, const std::string& origin, bool tied) {
+  std::set<std::string> modules;
+  const Json* list = files::find_key(json, "modules_to_save");
+  if (list == nullptr || list->is_null()) return {};
+  for (const Json& name : files::require_array(json, "modules_to_save", origin)) {
+    if (!name.is_string()) throw BadFile("{}: modules_to_save: expected names, found {}", origin, files::describe(name));
+    const std::string module = last_part(name.get<std::string>());
+    if (module != "embed_tokens" && module != "lm_head")
+      throw Unsupported("{}: modules_to_save has {}; only embed_tokens and lm_head are applied", origin, name.dump());
+    modules.insert(module);
+  }
+  if (tied && !modules.empty() && files::optional_bool(json, "ensure_weight_tying", origin).value_or(false))
+    modules = {"embed_tokens", "lm_head"};
+  return {modules.begin(), modules.end()};
+}
+
+LoraConfig read_config(const std::filesystem::path& path, bool tied) {
   const std::string origin = path.string();
   const Json json = files::read_json(path);
   if (const std::string& type = files::require_string(json, "peft_type", origin); type != "LORA")
@@ -94,6 +149,8 @@ LoraConfig read_config(const std::filesystem::path& path) {
   config.r = files::require_int(json, "r", origin, 1, 65536);
   config.alpha = files::require_number(json, "lora_alpha", origin);
   config.rslora = files::optional_bool(json, "use_rslora", origin).value_or(false);
+  config.bias = read_bias(json, origin);
+  config.modules_to_save = read_modules_to_save(json, origin, tied);
   const Json* modules = files::find_key(json, "target_modules");
   if (modules == nullptr) throw BadFile("{}: target_modules: expected a list of names, found nothing", origin);
   if (modules->is_string()) {
@@ -135,35 +192,74 @@ void read_master(const files::SafetensorsFile& file, const std::string& name, co
 }  // namespace
 
 void save_peft(const Adapters& adapters, const TensorTable& table, const std::string& base_model,
-               const std::filesystem::path& folder) {
+               const std::filesystem::path& folder, const std::vector<TensorView>& beside) {
   std::vector<files::SafetensorsEntry> entries;
+  std::vector<TensorView> tensors;
+  const auto add = [&](std::string name, const TensorView& tensor) {
+    entries.push_back({std::move(name), DType::F32, tensor.shape});
+    tensors.push_back(tensor);
+  };
   for (const Adapters::Entry& entry : adapters.entries()) {
-    entries.push_back({tensor_name(table, entry, "lora_A"), DType::F32, entry.a.shape});
-    entries.push_back({tensor_name(table, entry, "lora_B"), DType::F32, entry.b.shape});
+    add(tensor_name(table, entry, "lora_A"), entry.a);
+    add(tensor_name(table, entry, "lora_B"), entry.b);
   }
+  for (std::size_t i = 0; i < beside.size(); ++i)
+    if (beside[i])
+      for (std::string& name : names_beside(table, adapters, i)) add(std::move(name), beside[i]);
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw IoError("{}: cannot make the folder: {}", folder.string(), error.message());
   files::SafetensorsWriter writer(folder / kWeightsName, entries);
-  for (const Adapters::Entry& entry : adapters.entries()) {
-    writer.write(std::as_bytes(entry.a.span<float>()));
-    writer.write(std::as_bytes(entry.b.span<float>()));
-  }
+  for (const TensorView& tensor : tensors) writer.write(std::as_bytes(tensor.span<float>()));
   writer.commit();
-  write_file(folder / kConfigName, config_json(adapters.config(), base_model).dump(2) + "\n");
+  const bool tied = table.embedding() == table.head();
+  write_file(folder / kConfigName, config_json(adapters.config(), base_model, tied).dump(2) + "\n");
 }
 
-Adapters load_peft(const TensorTable& table, const std::filesystem::path& folder) {
-  const LoraConfig config = read_config(folder / kConfigName);
+namespace {
+
+/// Reads what was trained beside the adapters and adds its names to `known`.
+std::vector<Tensor> read_beside(const files::SafetensorsFile& file, const TensorTable& table, const Adapters& adapters,
+                                std::set<std::string>& known) {
+  std::vector<Tensor> beside;
+  for (const std::size_t index : tensors_beside(table, adapters)) {
+    beside.resize(table.size());
+    beside[index] = Tensor(DType::F32, table[index].shape);
+    Tensor other;  // of a tied table
+    for (const std::string& name : names_beside(table, adapters, index)) {
+      Tensor& tensor = known.contains("base_model.model." + table[index].hf_name) ? other : beside[index];
+      tensor = Tensor(DType::F32, table[index].shape);
+      read_master(file, name, tensor);
+      known.insert(name);
+    }
+    if (other && !std::ranges::equal(other.span<float>(), beside[index].span<float>()))
+      throw Unsupported(
+          "{}: embed_tokens and lm_head differ, but the model holds them as one table; train with peft's "
+          "ensure_weight_tying, or untie the base",
+          file.origin());
+  }
+  return beside;
+}
+
+}  // namespace
+
+Adapters load_peft(const TensorTable& table, const std::filesystem::path& folder, std::vector<Tensor>* beside) {
+  const LoraConfig config = read_config(folder / kConfigName, table.embedding() == table.head());
   const files::SafetensorsFile file(folder / kWeightsName);
+  std::set<std::string> known;
+  std::vector<Tensor> others;
   Adapters adapters = [&] {
     try {
-      return Adapters(table, config, /*seed=*/0);
+      Adapters made(table, config, /*seed=*/0);
+      others = read_beside(file, table, made, known);
+      return made;
     } catch (const BadRecipe& error) {  // here the config is a file's, not the user's
       throw BadFile("{}: {}", (folder / kConfigName).string(), error.what());
     }
   }();
-  std::set<std::string> known;
+  if (!others.empty() && !beside)
+    throw Unsupported("{}: holds more than adapters (bias or modules_to_save), which is not applied here", file.origin());
+  if (beside) *beside = std::move(others);
   for (const Adapters::Entry& entry : adapters.entries()) {
     for (const bool is_a : {true, false}) {
       const std::string name = tensor_name(table, entry, is_a ? "lora_A" : "lora_B");

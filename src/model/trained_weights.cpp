@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "files/safetensors.h"
@@ -26,6 +27,36 @@ std::vector<std::size_t> all_tensors(const TensorTable& table) {
   return all;
 }
 
+std::vector<std::size_t> tensors_beside(const TensorTable& table, const Adapters& adapters) {
+  const LoraConfig& config = adapters.config();
+  std::set<std::size_t> found;
+  for (const std::string& module : config.modules_to_save) {
+    if (module != "embed_tokens" && module != "lm_head")
+      throw BadRecipe("lora.modules_to_save: \"{}\": expected embed_tokens or lm_head", module);
+    found.insert(module == "lm_head" ? table.head() : table.embedding());
+  }
+  if (table.head() == table.embedding() && config.modules_to_save.size() == 1)
+    throw BadRecipe(
+        "lora.modules_to_save: {} alone: embeddings and head of this model are one table, which is trained as one; name "
+        "both, "
+        "embed_tokens and lm_head",
+        config.modules_to_save[0]);
+  if (config.bias == LoraBias::None) return {found.begin(), found.end()};
+  bool any = false;
+  for (int layer = 0; layer < table.layers(); ++layer)
+    for (const auto& [linear, vector] : {std::pair{Linear::Q, BlockVector::QBias}, std::pair{Linear::K, BlockVector::KBias},
+                                         std::pair{Linear::V, BlockVector::VBias}}) {
+      const auto index = table.vector(layer, vector);
+      if (!index || (config.bias == LoraBias::LoraOnly && !adapters.find(layer, linear))) continue;
+      found.insert(*index);
+      any = true;
+    }
+  if (!any)
+    throw BadRecipe("lora.bias {}: {}; leave it out", config.bias == LoraBias::All ? "all" : "lora_only",
+                    config.bias == LoraBias::All ? "this model has no biases" : "no adapted projection has a bias");
+  return {found.begin(), found.end()};
+}
+
 TrainedWeights::TrainedWeights(const CheckpointReader& reader, BaseWeights& base, std::vector<std::size_t> tensors,
                                DType stored)
     : table_(reader.table()),
@@ -39,6 +70,12 @@ TrainedWeights::TrainedWeights(const CheckpointReader& reader, BaseWeights& base
     base_.train(tensors_[s], array_.parameter(s));
     gradients_[tensors_[s]] = array_.gradient(s);
   }
+}
+
+std::vector<TensorView> TrainedWeights::masters() const {
+  std::vector<TensorView> masters(table_.size());
+  for (std::size_t s = 0; s < tensors_.size(); ++s) masters[tensors_[s]] = array_.parameter(s);
+  return masters;
 }
 
 void TrainedWeights::prepare(const ExecContext& ctx) { base_.masters_changed(ctx, stored_); }
@@ -60,30 +97,34 @@ CheckpointReader with_trained_weights(const CheckpointReader& base, const std::f
   const files::SafetensorsFile file(path);
   const TensorTable& table = base.table();
   ArchSpec arch = base.arch();
-  for (std::size_t i = 0; i < table.size(); ++i)
-    if (const files::SafetensorsTensor* tensor = file.find(table[i].hf_name); tensor && !is_vector(table[i]))
+  for (const TensorInfo& info : table.all())
+    if (const files::SafetensorsTensor* tensor = file.find(info.hf_name); tensor && !is_vector(info))
       arch.dtype = tensor->dtype;
-  std::vector<Tensor> tensors;
-  std::size_t found = 0;
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    Tensor& tensor = tensors.emplace_back(is_vector(table[i]) ? DType::F32 : arch.dtype, table[i].shape);
-    const files::SafetensorsTensor* stored = file.find(table[i].hf_name);
-    if (!stored) {
-      base.read(i, tensor);
-      continue;
-    }
-    if (stored->dtype != tensor->dtype || stored->shape != tensor->shape)
+  std::vector<Tensor> tensors(table.size());
+  for (const files::SafetensorsTensor& stored : file.tensors()) {
+    const auto info = std::ranges::find(table.all(), stored.name, &TensorInfo::hf_name);
+    if (info == table.all().end())
+      throw BadFile("{}: {} is no tensor of the base model; it belongs to another run", file.origin(), stored.name);
+    const DType dtype = is_vector(*info) ? DType::F32 : arch.dtype;
+    if (stored.dtype != dtype || stored.shape != info->shape)
       throw BadFile("{}: {}: expected {} {}, found {} {}; was the run trained from another base?", file.origin(),
-                    stored->name, dtype_name(tensor->dtype), tensor->shape.str(), dtype_name(stored->dtype),
-                    stored->shape.str());
-    std::memcpy(tensor.view().data, stored->data.data(), tensor->bytes());
-    ++found;
+                    stored.name, dtype_name(dtype), info->shape.str(), dtype_name(stored.dtype), stored.shape.str());
+    Tensor& tensor = tensors[static_cast<std::size_t>(info - table.all().begin())] = Tensor(dtype, info->shape);
+    std::memcpy(tensor.view().data, stored.data.data(), tensor->bytes());
   }
-  for (const files::SafetensorsTensor& tensor : file.tensors())
-    if (std::ranges::find(table.all(), tensor.name, &TensorInfo::hf_name) == table.all().end())
-      throw BadFile("{}: {} is no tensor of the base model; it belongs to another run", file.origin(), tensor.name);
-  if (found == 0) throw BadFile("{}: holds no tensor of the base model", file.origin());
+  for (std::size_t i = 0; i < table.size(); ++i)
+    if (!tensors[i]) throw BadFile("{}: tensor {} is missing", file.origin(), table[i].hf_name);
   return CheckpointReader::with_weights(base, std::move(arch), std::move(tensors));
+}
+
+CheckpointReader with_masters(const ExecContext& ctx, const CheckpointReader& base, std::vector<Tensor> masters) {
+  for (std::size_t i = 0; i < masters.size(); ++i) {
+    if (!masters[i] || is_vector(base.table()[i])) continue;
+    const Tensor rounded(base.arch().dtype, masters[i]->shape);
+    ops::convert(ctx, masters[i], rounded);
+    masters[i] = rounded;
+  }
+  return CheckpointReader::with_weights(base, base.arch(), std::move(masters));
 }
 
 }  // namespace temper::model

@@ -15,6 +15,10 @@ namespace temper::model {
 
 /// Every tensor of a table, by index.
 std::vector<std::size_t> all_tensors(const TensorTable& table);
+/// What the adapters' config says is trained beside them: biases, embeddings, head; ascending. Throws BadRecipe for biases
+/// that the model does not have, for a module that is neither embed_tokens nor lm_head, and where a tied table is named as
+/// one of the two only.
+std::vector<std::size_t> tensors_beside(const TensorTable& table, const Adapters& adapters);
 
 class TrainedWeights {
  public:
@@ -26,7 +30,7 @@ class TrainedWeights {
 
   const ParameterArray& array() const { return array_; }         ///< "weights", under the tensors' HF names.
   const BaseGradients& gradients() const { return gradients_; }  ///< For Transformer::forward_backward.
-  const std::vector<std::size_t>& tensors() const { return tensors_; }
+  std::vector<TensorView> masters() const;                       ///< By table index; null where a tensor is not trained.
   /// Makes what the forward pass reads: the masters as operands of the context's compute dtype; once per optimizer step.
   void prepare(const ExecContext& ctx);
 
@@ -46,8 +50,10 @@ class TrainedWeights {
 /// Where a run's folder keeps them.
 inline constexpr const char* kTrainedWeightsName = "weights.safetensors";
 
-/// The base with the tensors of such a file in place of its own: a checkpoint in memory, whose matrices have the file's
-/// dtype. Throws BadFile, naming file and tensor, for one that the base does not have so.
+/// The base with the tensors of such a file in place of its own, in memory; its matrices have the file's dtype. `base` must
+/// outlive it. Throws BadFile, naming file and tensor, for one that the base does not have so.
 CheckpointReader with_trained_weights(const CheckpointReader& base, const std::filesystem::path& path);
+/// The same with masters (by table index, F32; null: the base's tensor), matrices rounded to the base's dtype.
+CheckpointReader with_masters(const ExecContext& ctx, const CheckpointReader& base, std::vector<Tensor> masters);
 
 }  // namespace temper::model

@@ -62,6 +62,13 @@ void resolve_train(Recipe& recipe) {
         "set "
         "lora.dropout to 0",
         recipe.lora.dropout, recipe.quant.scheme);
+  const bool beside = recipe.lora.bias != LoraBias::None || !recipe.lora.modules_to_save.empty();
+  if (train.mode == TrainMode::Full && beside)
+    throw BadRecipe("lora.bias and lora.modules_to_save with train.mode full, which trains every weight: leave them out");
+  if (!recipe.lora.modules_to_save.empty() && recipe.quant.merge_dtype == MergeDtype::F32)
+    throw BadRecipe(
+        "lora.modules_to_save with quant.merge_dtype f32: embeddings and head ship beside the base's own weights, in its "
+        "dtype; leave quant.merge_dtype out");
   if (train.mode == TrainMode::Full && recipe.lora.dropout > 0)
     throw BadRecipe("lora.dropout ({}) with train.mode full: there are no adapters; leave it out", recipe.lora.dropout);
   if (recipe.quant.scheme == "none" && recipe.quant.start_step > 0)

@@ -20,7 +20,7 @@ namespace temper::train {
 class TrainedParts {
  public:
   /// As recipe.train.mode says. Puts masters in place of tensors of `base`, which must outlive this. Throws BadRecipe for a
-  /// rank below 1, Unsupported for adapter dropout.
+  /// rank below 1, and as model::tensors_beside; Unsupported for adapter dropout.
   TrainedParts(const recipe::Recipe& recipe, const model::CheckpointReader& reader, model::BaseWeights& base);
 
   Masters masters() const { return {adapters_.get(), weights_.get()}; }
@@ -34,7 +34,7 @@ class TrainedParts {
  private:
   const model::CheckpointReader& reader_;
   std::unique_ptr<model::Adapters> adapters_;       // null in full fine-tuning
-  std::unique_ptr<model::TrainedWeights> weights_;  // null with adapters alone
+  std::unique_ptr<model::TrainedWeights> weights_;  // null with adapters alone; beside them, biases, embeddings or head
   model::Trainables list_;
 };
 

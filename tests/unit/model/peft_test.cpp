@@ -11,6 +11,7 @@
 
 #include "base/atomic_file.h"
 #include "files/safetensors.h"
+#include "model/checkpoint_reader.h"
 #include "temporary_folder.h"
 
 namespace temper::model {
@@ -146,8 +147,8 @@ TEST_F(PeftFiles, WritesTheNamesAndValuesThatPeftWrites) {
 
 TEST_F(PeftFiles, RefusesWhatItDoesNotApply) {
   for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{{"use_dora", true},
-                                                                                      {"bias", "all"},
-                                                                                      {"modules_to_save", {"lm_head"}},
+                                                                                      {"bias", "vera_only"},
+                                                                                      {"modules_to_save", {"norm"}},
                                                                                       {"rank_pattern", {{"q_proj", 8}}},
                                                                                       {"layers_to_transform", {0}},
                                                                                       {"peft_type", "IA3"},
@@ -157,6 +158,42 @@ TEST_F(PeftFiles, RefusesWhatItDoesNotApply) {
     const std::string error = error_of(config);
     EXPECT_TRUE(error.starts_with("unsupported: ")) << key << ": " << error;
     EXPECT_NE(error.find(key), std::string::npos) << error;
+  }
+}
+
+/// What the base does not have, or holds as one.
+TEST_F(PeftFiles, RefusesWhatCannotBeTrainedBeside) {
+  nlohmann::json config = golden_config();
+  config["bias"] = "all";
+  EXPECT_NE(error_of(config).find("no biases"), std::string::npos) << error_of(config);
+  config = golden_config();
+  config["modules_to_save"] = {"lm_head"};
+  EXPECT_NE(error_of(config).find("one table"), std::string::npos) << error_of(config);
+  config["modules_to_save"] = {"lm_head", "model.embed_tokens"};  // named, but not in the file
+  EXPECT_NE(error_of(config).find("embed_tokens"), std::string::npos) << error_of(config);
+}
+
+/// Biases and a tied table as peft saved them: read, and written again under the same names, to the bit.
+TEST(PeftBeside, ComesBackAsPeftWroteIt) {
+  const auto reader = CheckpointReader::open(std::filesystem::path(TEMPER_TEST_DATA) / "hf" / "family_qwen2");
+  const temper::testing::TemporaryFolder folder;
+  EXPECT_THROW(load_peft(reader.table(), kGolden / "beside"), Unsupported);  // no place for what is not adapters
+  std::vector<Tensor> beside;
+  const Adapters adapters = load_peft(reader.table(), kGolden / "beside", &beside);
+  EXPECT_EQ(adapters.config().modules_to_save, (std::vector<std::string>{"embed_tokens", "lm_head"}));
+  save_peft(adapters, reader.table(), "base", folder.path(), {beside.begin(), beside.end()});
+  const files::SafetensorsFile ours(folder / "adapter_model.safetensors"),
+      theirs(kGolden / "beside" / "adapter_model.safetensors");
+  ASSERT_EQ(ours.tensors().size(), theirs.tensors().size());
+  for (const files::SafetensorsTensor& tensor : theirs.tensors())
+    EXPECT_EQ(floats(ours, tensor.name), floats(theirs, tensor.name)) << tensor.name;
+  std::vector<Tensor> again;
+  load_peft(reader.table(), folder.path(), &again);
+  ASSERT_EQ(again.size(), beside.size());
+  for (std::size_t i = 0; i < again.size(); ++i) {
+    ASSERT_EQ(static_cast<bool>(again[i]), static_cast<bool>(beside[i]));
+    if (!again[i]) continue;
+    EXPECT_TRUE(std::ranges::equal(again[i].span<float>(), beside[i].span<float>()));
   }
 }
 

@@ -1,11 +1,14 @@
 // Full fine-tuning and full quantization-aware training: what ships is what was trained.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "eval/loaded_model.h"
 #include "eval/score.h"
+#include "model/peft.h"
 #include "model/trained_weights.h"
 #include "train_fixture.h"
 
@@ -32,6 +35,24 @@ struct FullRun : TinyRun {
   }
 };
 
+/// Of the held-out rows, as a finished run's model scores them; its codes must have the checksum that training ended with.
+double held_out_nll(const CpuContext& cpu, const TinyRun& tiny, const TrainResult& result,
+                    const model::CheckpointReader& reader, model::Adapters* adapters) {
+  model::BaseWeights weights(reader, cpu.ctx.compute);
+  std::optional<model::EncodedWeights> encoded;
+  if (result.info.scheme != "none") {
+    encoded.emplace(cpu.ctx, weights, quant::scheme(result.info.scheme), weights.storage());
+    encoded->encode(cpu.ctx, adapters);
+    EXPECT_EQ(eval::codes_checksum(*encoded), result.info.codes_checksum);
+  }
+  if (adapters) adapters->prepare(cpu.ctx);
+  model::WeightSource& source = encoded ? static_cast<model::WeightSource&>(*encoded) : weights;
+  model::Transformer transformer(reader.arch(), source, adapters, encoded.has_value());
+  double nll = 0;
+  for (const eval::RowScore& score : eval::score_samples(cpu.ctx, transformer, tiny.data.held_out)) nll += score.nll;
+  return nll / static_cast<double>(result.held_out->tokens);
+}
+
 class Full : public ::testing::TestWithParam<Case> {};
 
 /// Reopened, a run scores the held-out rows to the bit as it did when it ended, and makes the same codes.
@@ -53,18 +74,7 @@ TEST_P(Full, ReopensAsItWasTrained) {
   const auto base = model::CheckpointReader::open(info.base_model);
   const auto reader = model::with_trained_weights(base, result.run / model::kTrainedWeightsName);
   EXPECT_EQ(reader.arch().dtype, c.stored);
-  model::BaseWeights weights(reader, cpu.ctx.compute);
-  std::optional<model::EncodedWeights> encoded;
-  if (info.scheme != "none") {
-    encoded.emplace(cpu.ctx, weights, quant::scheme(info.scheme), weights.storage());
-    encoded->encode(cpu.ctx, nullptr);
-    EXPECT_EQ(eval::codes_checksum(*encoded), info.codes_checksum);
-  }
-  model::WeightSource& source = encoded ? static_cast<model::WeightSource&>(*encoded) : weights;
-  model::Transformer transformer(reader.arch(), source, nullptr, encoded.has_value());
-  double nll = 0;
-  for (const eval::RowScore& score : eval::score_samples(cpu.ctx, transformer, tiny.data.held_out)) nll += score.nll;
-  EXPECT_EQ(nll / static_cast<double>(result.held_out->tokens), result.held_out->nll);
+  EXPECT_EQ(held_out_nll(cpu, tiny, result, reader, nullptr), result.held_out->nll);
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, Full,
@@ -75,6 +85,63 @@ INSTANTIATE_TEST_SUITE_P(Schemes, Full,
                                                 DType::F32},
                                            Case{"merged_f32", "q8_0", DType::F32, recipe::MergeDtype::F32, DType::F32}),
                          [](const auto& test) { return std::string(test.param.name); });
+
+struct BesideCase {
+  const char* name;
+  const char* scheme;
+  bool tied;
+  std::vector<std::string> modules;
+};
+
+class Beside : public ::testing::TestWithParam<BesideCase> {};
+
+/// Embeddings and head trained beside adapters, the same; and they have moved.
+TEST_P(Beside, ReopensAsItWasTrained) {
+  const BesideCase& c = GetParam();
+  TinyRun tiny({.tied = c.tied}, c.scheme);
+  tiny.recipe.lora.modules_to_save = c.modules;
+  tiny.recipe.train.steps = 4;
+  CpuContext cpu(DType::BF16);
+  const TrainResult result = train(cpu.ctx, tiny.recipe, tiny.data);
+  const auto base = model::CheckpointReader::open(result.info.base_model);
+  std::vector<Tensor> beside;
+  model::Adapters adapters = model::load_peft(base.table(), result.run / "adapter", &beside);
+  ASSERT_EQ(std::ranges::count_if(beside, [](const Tensor& t) { return static_cast<bool>(t); }),
+            c.tied ? 1 : std::ssize(c.modules));
+  const auto reader = model::with_masters(cpu.ctx, base, beside);
+  EXPECT_EQ(held_out_nll(cpu, tiny, result, reader, &adapters), result.held_out->nll);
+  TrainResult unquantized = result;
+  unquantized.info.scheme = "none";
+  EXPECT_NE(held_out_nll(cpu, tiny, unquantized, base, &adapters), result.held_out->nll);
+
+  // Resumed half-way, the run ends with the same bits.
+  Hooks hooks;
+  hooks.on_step = [](const StepLog& line) {
+    if (line.step == 2) set_interrupted(true);
+  };
+  EXPECT_THROW(train(cpu.ctx, tiny.to("stopped"), tiny.data, hooks), Interrupted);
+  set_interrupted(false);
+  train(cpu.ctx, tiny.resuming("stopped"), tiny.data);
+  EXPECT_EQ(tiny.adapter("stopped"), tiny.adapter("run"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, Beside,
+                         ::testing::Values(BesideCase{"head", "none", false, {"lm_head"}},
+                                           BesideCase{
+                                               "table", "q4_0; embedding,head: q8_0", true, {"embed_tokens", "lm_head"}}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(BesideRuns, WhatTheModelDoesNotHaveIsRefused) {
+  TinyRun tiny({.tied = true});
+  CpuContext cpu;
+  tiny.recipe.lora.modules_to_save = {"lm_head"};
+  EXPECT_THROW(train(cpu.ctx, tiny.recipe, tiny.data), BadRecipe);
+  tiny.recipe.lora.modules_to_save = {"norm"};
+  EXPECT_THROW(train(cpu.ctx, tiny.recipe, tiny.data), BadRecipe);
+  tiny.recipe.lora.modules_to_save = {};
+  tiny.recipe.lora.bias = recipe::LoraBias::All;
+  EXPECT_THROW(train(cpu.ctx, tiny.recipe, tiny.data), BadRecipe);
+}
 
 TEST(FullRuns, WeightsOfAnotherModelAreRefused) {
   TinyRun tiny;
