@@ -25,7 +25,8 @@ int main(int count, char** words) {
     model->transformer().logits(engine.context(), {ids, positions, none, {&span, 1}}, positions,
                                 [](std::size_t, const TensorView& logits) {
                                   for (std::int64_t row = 0; row < logits.rows(); ++row) {
-                                    for (const float x : logits.slice_rows(row, row + 1).span<float>()) std::cout << x << ' ';
+                                    for (const float x : logits.slice_rows(row, row + 1).span<float>())
+                                      std::cout << x << ' ';
                                     std::cout << '\n';
                                   }
                                 });
