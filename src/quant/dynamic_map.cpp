@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace temper::quant {
@@ -32,7 +33,8 @@ DynamicMap::DynamicMap(bool is_signed) {
   values.push_back(1.0f);
   std::ranges::sort(values);
   std::ranges::copy(values, values_.begin());
-  for (std::size_t i = 0; i < midpoints_.size(); ++i) midpoints_[i] = (values_[i] + values_[i + 1]) / 2.0f;
+  for (std::size_t i = 0; i + 1 < values_.size(); ++i) midpoints_[i] = (values_[i] + values_[i + 1]) / 2.0f;
+  midpoints_.back() = std::numeric_limits<float>::infinity();
   for (std::uint32_t upper = 0; upper < first_.size(); ++upper) {
     const bool negative = upper >= 0x8000u;
     const float least = std::bit_cast<float>(upper << 16 | (negative ? 0xffffu : 0u));
@@ -43,9 +45,9 @@ DynamicMap::DynamicMap(bool is_signed) {
 
 std::uint8_t DynamicMap::code(float x) const {
   if (!(x == x)) return 0;
-  std::size_t code = first_[std::bit_cast<std::uint32_t>(x) >> 16];
-  while (code < midpoints_.size() && midpoints_[code] < x) ++code;
-  return static_cast<std::uint8_t>(code);
+  // Which of the two is a toss-up: a branch would be guessed wrongly half of the time.
+  const std::uint8_t code = first_[std::bit_cast<std::uint32_t>(x) >> 16];
+  return static_cast<std::uint8_t>(code + (midpoints_[code] < x ? 1 : 0));
 }
 
 const DynamicMap& signed_dynamic_map() {

@@ -19,8 +19,9 @@ class DynamicMap {
 
  private:
   std::array<float, 256> values_{};
-  std::array<float, 255> midpoints_{};
-  std::array<std::uint8_t, 65536> first_{};  // by the upper half of a float's bits: the lowest code of any such float
+  std::array<float, 256> midpoints_{};       // between a value and the next; beyond the last: infinity
+  std::array<std::uint8_t, 65536> first_{};  // by the upper half of a float's bits: the lowest code of any such float;
+                                             // none of them is more than one higher
 };
 
 const DynamicMap& signed_dynamic_map();
