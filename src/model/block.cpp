@@ -116,9 +116,19 @@ void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const Te
 }  // namespace
 
 BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t n) {
+  BlockActivations a = allocate_products(arena, arch, compute, n);
+  allocate_derived(arena, arch, compute, n, a);
+  return a;
+}
+
+void allocate_derived(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t n, BlockActivations& a) {
+  for (TensorView* view : {&a.rstd1, &a.rstd2}) *view = arena.allocate(DType::F32, {n});
+  for (TensorView* view : {&a.n1, &a.n2}) *view = arena.allocate(compute, {n, arch.hidden_size});
+  a.act = arena.allocate(compute, {n, arch.intermediate_size});
+}
+
+BlockActivations allocate_products(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t n) {
   BlockActivations a;
-  a.rstd1 = arena.allocate(DType::F32, {n});
-  a.n1 = arena.allocate(compute, {n, arch.hidden_size});
   if (arch.architecture->qk_norm) {
     a.q_raw = arena.allocate(DType::F32, {n, arch.q_size()});
     a.k_raw = arena.allocate(DType::F32, {n, arch.kv_size()});
@@ -131,11 +141,8 @@ BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType 
   a.attended = arena.allocate(compute, {n, arch.q_size()});
   a.lse = arena.allocate(DType::F32, {n, arch.num_heads});
   a.x_mid = arena.allocate(DType::F32, {n, arch.hidden_size});
-  a.rstd2 = arena.allocate(DType::F32, {n});
-  a.n2 = arena.allocate(compute, {n, arch.hidden_size});
   a.gate = arena.allocate(compute, {n, arch.intermediate_size});
   a.up = arena.allocate(compute, {n, arch.intermediate_size});
-  a.act = arena.allocate(compute, {n, arch.intermediate_size});
   if (arch.architecture->post_norms) {
     for (TensorView* view : {&a.o, &a.down}) *view = arena.allocate(DType::F32, {n, arch.hidden_size});
     for (TensorView* view : {&a.rstd_o, &a.rstd_down}) *view = arena.allocate(DType::F32, {n});
@@ -177,20 +184,29 @@ void add_to_residual(const BlockCall& c, Linear l, const TensorView& input, Bloc
   ops::add(c.ctx, x_out, normed, x_out);
 }
 
+void norm_of_attention(const BlockCall& c, BlockActivations& a) {
+  ops::rmsnorm(c.ctx, a.x_in, c.weights[BlockVector::AttentionNorm], c.arch.rms_norm_eps, a.n1, a.rstd1);
+}
+
+void norm_of_mlp(const BlockCall& c, BlockActivations& a) {
+  ops::rmsnorm(c.ctx, a.x_mid, c.weights[BlockVector::MlpNorm], c.arch.rms_norm_eps, a.n2, a.rstd2);
+}
+
+void activate(const BlockCall& c, BlockActivations& a) { ops::glu(c.ctx, c.arch.architecture->gate, a.gate, a.up, a.act); }
+
 /// Up to the MLP's activation.
 void forward_to_act(const BlockCall& c, BlockActivations& a) {
   const ExecContext& ctx = c.ctx;
-  const float eps = c.arch.rms_norm_eps;
-  ops::rmsnorm(ctx, a.x_in, c.weights[BlockVector::AttentionNorm], eps, a.n1, a.rstd1);
+  norm_of_attention(c, a);
   tap(c, LinearInput::Attention, a.n1);
   project(c, a);
   ops::attention(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c), a.attended, &a.lse);
   tap(c, LinearInput::Output, a.attended);
   add_to_residual(c, Linear::O, a.attended, BlockVector::PostAttentionNorm, a.o, a.rstd_o, a.x_in, a.x_mid);
-  ops::rmsnorm(ctx, a.x_mid, c.weights[BlockVector::MlpNorm], eps, a.n2, a.rstd2);
+  norm_of_mlp(c, a);
   tap(c, LinearInput::Mlp, a.n2);
   linears_forward(c, std::array{Linear::Gate, Linear::Up}, a.n2, std::array{a.gate, a.up});
-  ops::glu(ctx, c.arch.architecture->gate, a.gate, a.up, a.act);
+  activate(c, a);
   tap(c, LinearInput::Down, a.act);
 }
 
@@ -202,6 +218,12 @@ void block_recompute(const BlockCall& c, BlockActivations& a) {
   ArenaScope scope(*c.ctx.workspace);
   add_to_residual(c, Linear::Down, a.act, BlockVector::PostMlpNorm, a.down, a.rstd_down, a.x_mid,
                   c.ctx.workspace->allocate(DType::F32, a.x_mid.shape));
+}
+
+void block_rederive(const BlockCall& c, BlockActivations& a) {
+  norm_of_attention(c, a);
+  norm_of_mlp(c, a);
+  activate(c, a);
 }
 
 void block_forward(const BlockCall& c, BlockActivations& a, const TensorView& x_out) {
@@ -241,33 +263,34 @@ void unturn(const BlockCall& c, const TensorView& dq, BlockVector norm, const Te
   ops::convert(c.ctx, draw, dq);
 }
 
-}  // namespace
+/// MLP: x_out = x_mid + norm(down(glu(gate(n2), up(n2)))). dy T and dn F32 [N, H] are scratch.
+void mlp_backward(const BlockCall& c, const BlockActivations& a, const TensorView& dx, const BlockBaseGradients& wanted,
+                  const TensorView& dy, const TensorView& dn) {
+  const auto dw = [&](Linear l) -> const TensorView& { return wanted.linear[at(l)]; };
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView dact = c.ctx.workspace->allocate(c.ctx.compute, a.act.shape);
+  const TensorView &dgate = a.gate, &dup = a.up;  // glu_backward is the last to read them
+  ProductInput act(c, a.act), n2(c, a.n2);
+  residual_backward(c, dx, BlockVector::PostMlpNorm, a.down, a.rstd_down, wanted, dy);
+  linear_backward(c, Linear::Down, act, dy, dact, false, dw(Linear::Down));
+  ops::glu_backward(c.ctx, c.arch.architecture->gate, a.gate, a.up, dact, dgate, dup);
+  linear_backward(c, Linear::Up, n2, dup, dn, false, dw(Linear::Up));
+  linear_backward(c, Linear::Gate, n2, dgate, dn, true, dw(Linear::Gate));
+  ops::rmsnorm_backward(c.ctx, dn, a.x_mid, c.weights[BlockVector::MlpNorm], a.rstd2, dx,
+                        wanted_or_null(wanted.vectors[static_cast<std::size_t>(BlockVector::MlpNorm)]));
+}
 
-void block_backward(const BlockCall& c, const BlockActivations& a, const TensorView& dx, const BlockBaseGradients& wanted) {
+/// Attention: x_mid = x_in + norm(o(attention(rope(norm(q(n1))), rope(norm(k(n1))), v(n1)))). The same scratch.
+void attention_part_backward(const BlockCall& c, const BlockActivations& a, const TensorView& dx,
+                             const BlockBaseGradients& wanted, const TensorView& dy, const TensorView& dn) {
   const ExecContext& ctx = c.ctx;
   const auto dw = [&](Linear l) -> const TensorView& { return wanted.linear[at(l)]; };
   const auto dbias = [&](BlockVector v) -> const TensorView& { return wanted.vectors[static_cast<std::size_t>(v)]; };
-  const auto dvector = [&](BlockVector v) { return wanted_or_null(wanted.vectors[static_cast<std::size_t>(v)]); };
   ArenaScope scope(*ctx.workspace);
   Arena& arena = *ctx.workspace;
-  const TensorView dy =
-      arena.allocate(ctx.compute, a.n1.shape);  // gradient entering a projection back onto the residual stream
-  const TensorView dn = arena.allocate(DType::F32, a.n1.shape);  // gradient of a norm's output
-  const TensorView dact = arena.allocate(ctx.compute, a.act.shape), dgate = arena.allocate(ctx.compute, a.act.shape);
-  const TensorView dup = arena.allocate(ctx.compute, a.act.shape);
   const TensorView dattended = arena.allocate(ctx.compute, a.q.shape), dq = arena.allocate(ctx.compute, a.q.shape);
   const TensorView dk = arena.allocate(ctx.compute, a.k.shape), dv = arena.allocate(ctx.compute, a.v.shape);
-
-  ProductInput act(c, a.act), n2(c, a.n2), attended(c, a.attended), n1(c, a.n1);
-  // MLP: x_out = x_mid + norm(down(glu(gate(n2), up(n2))))
-  residual_backward(c, dx, BlockVector::PostMlpNorm, a.down, a.rstd_down, wanted, dy);
-  linear_backward(c, Linear::Down, act, dy, dact, false, dw(Linear::Down));
-  ops::glu_backward(ctx, c.arch.architecture->gate, a.gate, a.up, dact, dgate, dup);
-  linear_backward(c, Linear::Up, n2, dup, dn, false, dw(Linear::Up));
-  linear_backward(c, Linear::Gate, n2, dgate, dn, true, dw(Linear::Gate));
-  ops::rmsnorm_backward(ctx, dn, a.x_mid, c.weights[BlockVector::MlpNorm], a.rstd2, dx, dvector(BlockVector::MlpNorm));
-
-  // Attention: x_mid = x_in + norm(o(attention(rope(norm(q(n1))), rope(norm(k(n1))), v(n1))))
+  ProductInput attended(c, a.attended), n1(c, a.n1);
   residual_backward(c, dx, BlockVector::PostAttentionNorm, a.o, a.rstd_o, wanted, dy);
   linear_backward(c, Linear::O, attended, dy, dattended, false, dw(Linear::O));
   ops::attention_backward(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c), a.attended, a.lse, dattended, dq,
@@ -278,7 +301,18 @@ void block_backward(const BlockCall& c, const BlockActivations& a, const TensorV
   linear_backward(c, Linear::K, n1, dk, dn, true, dw(Linear::K), dbias(BlockVector::KBias));
   linear_backward(c, Linear::Q, n1, dq, dn, true, dw(Linear::Q), dbias(BlockVector::QBias));
   ops::rmsnorm_backward(ctx, dn, a.x_in, c.weights[BlockVector::AttentionNorm], a.rstd1, dx,
-                        dvector(BlockVector::AttentionNorm));
+                        wanted_or_null(wanted.vectors[static_cast<std::size_t>(BlockVector::AttentionNorm)]));
+}
+
+}  // namespace
+
+void block_backward(const BlockCall& c, const BlockActivations& a, const TensorView& dx, const BlockBaseGradients& wanted) {
+  ArenaScope scope(*c.ctx.workspace);
+  Arena& arena = *c.ctx.workspace;
+  // The gradient entering a projection back onto the residual stream, and that of a norm's output.
+  const TensorView dy = arena.allocate(c.ctx.compute, a.n1.shape), dn = arena.allocate(DType::F32, a.n1.shape);
+  mlp_backward(c, a, dx, wanted, dy, dn);
+  attention_part_backward(c, a, dx, wanted, dy, dn);
 }
 
 }  // namespace temper::model

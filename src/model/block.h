@@ -39,6 +39,10 @@ struct BlockActivations {
 
 /// Buffers for N tokens from `arena`; x_in stays null.
 BlockActivations allocate_activations(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t tokens);
+/// The same without those that block_rederive fills: they stay null, too.
+BlockActivations allocate_products(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t tokens);
+/// The buffers that block_rederive fills.
+void allocate_derived(Arena& arena, const ArchSpec& arch, DType compute, std::int64_t tokens, BlockActivations& a);
 
 /// x_out F32 [N, H] = block(a.x_in); fills every buffer of `a`. x_out may be a.x_in's memory if a.x_mid is too.
 void block_forward(const BlockCall& call, BlockActivations& a, const TensorView& x_out);
@@ -46,7 +50,11 @@ void block_forward(const BlockCall& call, BlockActivations& a, const TensorView&
 /// Fills the buffers of `a` again from a.x_in, as block_forward did; all that the backward pass reads.
 void block_recompute(const BlockCall& call, BlockActivations& a);
 
+/// Fills n1, n2 (with rstd) and act again from x_in, x_mid, gate and up, as block_forward did: no product is computed.
+void block_rederive(const BlockCall& call, BlockActivations& a);
+
 /// dx F32 [N, H]: gradient of x_out in, of a.x_in out. Adapters' gradients are +=, and those of base weights where `wanted`.
+/// Overwrites a.gate and a.up.
 struct BlockBaseGradients {
   std::array<TensorView, kBlockVectors> vectors;
   std::array<TensorView, kLinears.size()> linear;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/drop_pages.h"
 #include "base/log.h"
 #include "base/parallel.h"
 #include "files/json.h"
@@ -338,6 +339,8 @@ void CheckpointReader::read(std::size_t index, const TensorView& out) const {
       write_row(row, to, out.dtype);
     }
   });
+  // Who has copied a tensor keeps the copy: all those of a large file would fill the memory twice.
+  if (state_->gguf && !stored.plain) drop_pages(stored.encoded.bytes);
 }
 
 std::string CheckpointReader::formats() const {

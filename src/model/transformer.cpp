@@ -6,6 +6,7 @@
 
 #include "base/profile.h"
 #include "model/block.h"
+#include "model/kept_activations.h"
 
 namespace temper::model {
 namespace {
@@ -117,6 +118,7 @@ class Transformer::Pass {
 
   int layers() const { return static_cast<int>(model_.arch_.num_layers); }
   std::int64_t tokens() const { return static_cast<std::int64_t>(batch_.tokens.size()); }
+  Arena& arena() const { return *ctx_.workspace; }
   TensorView residual() const { return ctx_.workspace->allocate(DType::F32, {tokens(), model_.arch_.hidden_size}); }
   BlockActivations activations() const {
     return allocate_activations(*ctx_.workspace, model_.arch_, ctx_.compute, tokens());
@@ -136,6 +138,8 @@ class Transformer::Pass {
 
 Transformer::Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters, bool merged)
     : arch_(arch), weights_(weights), adapters_(adapters), merged_(merged), table_(arch) {}
+
+Transformer::~Transformer() = default;
 
 void Transformer::ensure_rope(std::span<const std::int32_t> positions) {
   const std::int64_t needed = 1 + *std::max_element(positions.begin(), positions.end());
@@ -208,59 +212,75 @@ void Transformer::top(const ExecContext& ctx, const TensorView& x) {
   tap_head(ctx, final_norm(ctx, arch_, weights_, x, rows).normed);
 }
 
-double Transformer::forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
-                                     const BaseGradients* base) {
-  check_batch(batch, true);
-  const std::vector<std::int32_t> rows = labelled_rows(batch);
-  if (rows.empty()) return 0.0;
-  ArenaScope scope(*ctx.workspace);
-  Pass pass(*this, ctx, batch, WeightForm::Dense);
-  const bool keep = recompute_ == Recompute::None;
-
-  // Forward: x[l] enters block l.
-  std::vector<TensorView> x(static_cast<std::size_t>(pass.layers()) + 1);
-  for (TensorView& view : x) view = pass.residual();
-  std::vector<BlockActivations> kept(static_cast<std::size_t>(keep ? pass.layers() : 1));
-  for (BlockActivations& a : kept) a = pass.activations();
-  const auto activations = [&](int layer) -> BlockActivations& {
-    BlockActivations& a = kept[static_cast<std::size_t>(keep ? layer : 0)];
-    a.x_in = x[static_cast<std::size_t>(layer)];
-    return a;
-  };
-  embed_tokens(ctx, batch.tokens, x[0]);
-  for (int layer = 0; layer < pass.layers(); ++layer)
+void Transformer::forward_blocks(Pass& pass, KeptActivations& kept) {
+  ArenaScope scope(pass.arena());
+  kept.share();
+  for (int layer = 0; layer < pass.layers(); ++layer) {
     pass.block(layer, WeightForm::Products, [&](const BlockCall& call) {
       const ProfileSection section("forward");
-      block_forward(call, activations(layer), x[static_cast<std::size_t>(layer) + 1]);
+      BlockActivations a = kept.forward(layer);
+      block_forward(call, a, kept.enter(layer + 1));
     });
+    kept.forward_done(layer);
+  }
+}
 
-  // Loss, over labelled rows only.
-  const FinalNorm top = final_norm(ctx, arch_, weights_, x.back(), rows);
-  tap_head(ctx, top.normed);
-  std::vector<float> nll(rows.size());
-  const auto wanted = [&](std::size_t index) { return base && (*base)[index] ? &(*base)[index] : nullptr; };
-  const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(table_.head())};
-  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense), targets_of(batch, rows), grad_scale, nll,
-                            &head, arch_.logit_softcap);
-  const double sum = checked_sum(nll, rows);
-
-  // Backward.
-  const TensorView dtop = ctx.workspace->allocate(DType::F32, top.x.shape), dx = pass.residual();
-  ops::zero(ctx, dtop);
-  ops::rmsnorm_backward(ctx, head.dhidden, top.x, weights_.final_norm(), top.rstd, dtop, wanted(table_.final_norm()));
-  ops::zero(ctx, dx);
-  ops::scatter_rows(ctx, dtop, rows, dx);
+void Transformer::backward_blocks(Pass& pass, KeptActivations& kept, const TensorView& dx, const BaseGradients* base) {
+  ArenaScope scope(pass.arena());
+  kept.share();
   for (int layer = pass.layers() - 1; layer >= 0; --layer)
     pass.block(layer, [&](const BlockCall& call) {
-      BlockActivations& a = activations(layer);
-      if (!keep) {
+      BlockActivations a = kept.backward(layer);
+      {
         const ProfileSection section("recompute");
-        block_recompute(call, a);
+        kept.recompute(call, a);
       }
       const ProfileSection section("backward");
       block_backward(call, a, dx, block_gradients(base, table_, layer));
     });
-  if (const TensorView* dtable = wanted(table_.embedding())) {
+}
+
+namespace {
+
+const TensorView* wanted(const BaseGradients* base, std::size_t index) {
+  return base && (*base)[index] ? &(*base)[index] : nullptr;
+}
+
+}  // namespace
+
+/// Loss over labelled rows of x F32 [N, H], what left the last block; x becomes the gradient of it.
+double Transformer::loss_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
+                                  const BaseGradients* base, const TensorView& x) {
+  ArenaScope scope(*ctx.workspace);
+  const std::vector<std::int32_t> rows = labelled_rows(batch);
+  const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
+  tap_head(ctx, top.normed);
+  std::vector<float> nll(rows.size());
+  const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(base, table_.head())};
+  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense), targets_of(batch, rows), grad_scale, nll,
+                            &head, arch_.logit_softcap);
+  const double sum = checked_sum(nll, rows);
+  const TensorView dtop = ctx.workspace->allocate(DType::F32, top.x.shape);
+  ops::zero(ctx, dtop);
+  ops::rmsnorm_backward(ctx, head.dhidden, top.x, weights_.final_norm(), top.rstd, dtop, wanted(base, table_.final_norm()));
+  ops::zero(ctx, x);
+  ops::scatter_rows(ctx, dtop, rows, x);
+  return sum;
+}
+
+double Transformer::forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
+                                     const BaseGradients* base) {
+  check_batch(batch, true);
+  if (std::ranges::none_of(batch.targets, [](std::int32_t target) { return target >= 0; })) return 0.0;
+  ArenaScope scope(*ctx.workspace);
+  Pass pass(*this, ctx, batch, WeightForm::Dense);
+  KeptActivations kept(ctx, arch_, pass.tokens(), recompute_, offloaded_);
+  embed_tokens(ctx, batch.tokens, kept.enter(0));
+  forward_blocks(pass, kept);
+  const TensorView& dx = kept.enter(pass.layers());
+  const double sum = loss_backward(ctx, batch, grad_scale, base, dx);
+  backward_blocks(pass, kept, dx, base);
+  if (const TensorView* dtable = wanted(base, table_.embedding())) {
     if (arch_.embedding_scale() != 1.0f) ops::scale(ctx, dx, arch_.embedding_scale());
     ops::embedding_backward(ctx, dx, batch.tokens, *dtable);
   }

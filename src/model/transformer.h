@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -12,7 +13,13 @@
 #include "model/weights.h"
 #include "ops/ops.h"
 
+namespace temper {
+class ScratchFile;
+}
+
 namespace temper::model {
+
+class KeptActivations;
 
 /// A flat stream of tokens: several documents after one another, no padding. Spans are documents (query and key ranges
 /// equal); positions restart at each. targets[t] is the token that row t should predict (already shifted), or -1.
@@ -21,7 +28,10 @@ struct BatchView {
   std::span<const ops::AttentionSpan> spans;
 };
 
-enum class Recompute { None, Block };  ///< What the backward pass finds stored: all activations, or each block's input.
+/// What the backward pass finds stored; gradients are the same to the bit. None: all activations. Selective: those that cost
+/// a product or an attention; norms and the MLP's activation are computed again. Block: each block's input. Offload: the
+/// same, in a file (base/scratch_file.h).
+enum class Recompute { None, Selective, Block, Offload };
 
 /// Keys and values of a sequence so far, for generation: per layer [capacity, kv_size] in the compute dtype.
 struct KvCache {
@@ -39,6 +49,7 @@ class Transformer {
   /// source's weights already contain them and only their gradients are formed (straight-through): dB = s·dYᵀ(X·Aᵀ), dA =
   /// s·(dY·B)ᵀX, dX = dY·Wq.
   Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters = nullptr, bool merged = false);
+  ~Transformer();
 
   void set_recompute(Recompute recompute) { recompute_ = recompute; }
   /// Who sees the linears' inputs from now on; null: nobody.
@@ -86,8 +97,13 @@ class Transformer {
   RopeTable global_rope_, local_rope_;
   std::int64_t rope_length_ = 0;  // sequences that the tables were made for
   TensorTable table_;
+  std::unique_ptr<ScratchFile> offloaded_;  // of Recompute::Offload
 
   class Pass;
+  void forward_blocks(Pass& pass, KeptActivations& kept);
+  void backward_blocks(Pass& pass, KeptActivations& kept, const TensorView& dx, const BaseGradients* base);
+  double loss_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale, const BaseGradients* base,
+                       const TensorView& x);
   void tap_head(const ExecContext& ctx, const TensorView& x) const;
   TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache);
   void ensure_rope(std::span<const std::int32_t> positions);

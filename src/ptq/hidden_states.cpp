@@ -1,15 +1,12 @@
 #include "ptq/hidden_states.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
-#include <string>
+#include <cstring>
 
 #include "base/error.h"
+#include "base/scratch_file.h"
 
 namespace temper::ptq {
 
@@ -31,24 +28,10 @@ std::size_t state_bytes(std::int64_t tokens, std::int64_t hidden) {
   return (static_cast<std::size_t>(tokens * hidden) * sizeof(float) + kAlign - 1) / kAlign * kAlign;
 }
 
-/// A mapping of a new file that has no name any more.
 void* map_file(std::size_t bytes) {
-  const char* tmpdir = std::getenv("TMPDIR");
-  std::string name = (std::filesystem::path(tmpdir && *tmpdir ? tmpdir : "/tmp") / "temper-hidden-XXXXXX").string();
-  const int fd = ::mkstemp(name.data());
-  if (fd < 0) throw IoError("{}: cannot make a file for hidden states of {} bytes (errno {})", name, bytes, errno);
-  ::unlink(name.c_str());
-  void* data = MAP_FAILED;
-  // Allocated at once: a full disk is an error here, not a signal later.
-  const int full = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
-  if (full == 0) data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  const int code = full != 0 ? full : errno;
-  ::close(fd);
-  if (data == MAP_FAILED)
-    throw IoError(
-        "{}: no room for hidden states of {} bytes (errno {}); set TMPDIR to another folder, or use fewer calibration "
-        "tokens",
-        name, bytes, code);
+  const ScratchFile file(bytes, "hidden states");
+  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.descriptor(), 0);
+  if (data == MAP_FAILED) throw IoError("cannot map {} bytes of hidden states: {}", bytes, std::strerror(errno));
   return data;
 }
 

@@ -29,8 +29,9 @@ enum class OptimizerName { AdamW, Lion };
 /// What optimizer states are kept in. Bf16: stochastically rounded; Bits8: codes with a factor per block of 256.
 enum class StateDtype { F32, Bf16, Bits8 };
 
-/// Block: a block's activations are computed again in the backward pass; None: they are kept.
-enum class Recompute { None, Block };
+/// What is computed again in the backward pass in place of being kept: nothing; norms and activation functions; whole
+/// blocks; whole blocks, whose inputs lie in a file meanwhile. The result is the same.
+enum class Recompute { None, Selective, Block, Offload };
 
 /// Dtype to which W + s·B·A is rounded before a scheme fits and rounds it. Checkpoint: that of the base, so that any tool
 /// that quantizes the merged 16-bit checkpoint arrives at the same codes. F32: no rounding in between, which loses less; the

@@ -89,8 +89,10 @@ std::vector<Option> train_options() {
        .flag = "--recompute",
        .field = field<&Recipe::train, &T::recompute>(),
        .verbs = kTrain,
-       .help = "block: activations are computed again in the backward pass, for less memory; same result",
-       .choices = {"none", "block"}},
+       .help = "What the backward pass computes again, for less memory and the same result: none; selective (norms, "
+               "activation functions); block (whole blocks, from their inputs); offload (the same, inputs in a temporary "
+               "file: TMPDIR)",
+       .choices = {"none", "selective", "block", "offload"}},
       {"train.resume", "--resume", field<&Recipe::train, &T::resume>(), kTrain,
        "Go on with the run in this folder; its recipe is the starting point"},
       {"train.profile", "--profile", field<&Recipe::train, &T::profile>(), kTrain,

@@ -60,7 +60,13 @@ const quant::Scheme* scheme_of(const recipe::Recipe& recipe) {
 }
 
 model::Recompute recompute_of(const recipe::Recipe& recipe) {
-  return recipe.train.recompute == recipe::Recompute::Block ? model::Recompute::Block : model::Recompute::None;
+  switch (recipe.train.recompute) {
+    case recipe::Recompute::None: return model::Recompute::None;
+    case recipe::Recompute::Selective: return model::Recompute::Selective;
+    case recipe::Recompute::Block: return model::Recompute::Block;
+    case recipe::Recompute::Offload: return model::Recompute::Offload;
+  }
+  throw LogicError("train.recompute");
 }
 
 /// The watch-dogs of a step, for the progress line.

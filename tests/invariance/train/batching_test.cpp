@@ -118,7 +118,8 @@ TEST_P(Batching, RepeatedIsTheSameToTheBit) {
 TEST_P(Batching, RecomputeIsTheSameToTheBit) {
   Model m(GetParam());
   const auto kept = m.gradients(2, 64, true, model::Recompute::None);
-  EXPECT_TRUE(same_bits(m.gradients(2, 64, true, model::Recompute::Block), kept));
+  for (const auto recompute : {model::Recompute::Selective, model::Recompute::Block, model::Recompute::Offload})
+    EXPECT_TRUE(same_bits(m.gradients(2, 64, true, recompute), kept)) << static_cast<int>(recompute);
 }
 
 TEST_P(Batching, ThreadsAreTheSameToTheBit) {
