@@ -34,7 +34,7 @@ struct Line {
 };
 
 /// Puts codes made with importance in place of those of an opened model.
-void encode_with_importance(LoadedModel& model, const ptq::SquareSums& sums) {
+void encode_with_importance(const ExecContext& ctx, LoadedModel& model, const ptq::SquareSums& sums) {
   model::EncodedWeights& weights = *model.encoded();
   const model::TensorTable& table = weights.table();
   for (std::size_t i = 0; i < table.size(); ++i) {
@@ -42,7 +42,8 @@ void encode_with_importance(LoadedModel& model, const ptq::SquareSums& sums) {
     if (!codes.codec || table[i].role != quant::Role::Linear || codes.codec->joins_rows()) continue;
     const std::vector<double>& squares = sums.of(table, i);
     const std::vector<float> importance(squares.begin(), squares.end());
-    const TensorView values = weights.base().tensor(i);
+    const ArenaScope scope(*ctx.workspace);
+    const TensorView values = weights.base().values(ctx, i, weights.base().storage());
     const std::span<std::byte> bytes = weights.encoded_bytes(i);
     const std::size_t row = codes.codec->row_bytes(codes.cols);
     parallel_for(codes.rows, 16, [&](std::int64_t begin, std::int64_t end) {
@@ -127,7 +128,7 @@ class Comparer {
 
   Line measure(const std::string& scheme, const std::string& method) {
     const auto model = LoadedModel::open(ctx_, path_, scheme);
-    if (method == "importance") encode_with_importance(*model, sums_);
+    if (method == "importance") encode_with_importance(ctx_, *model, sums_);
     eval::CompareOptions options;
     options.bootstrap = {recipe_.eval.bootstrap, static_cast<std::uint64_t>(recipe_.eval.seed)};
     options.progress = fmt::format("{} ({})", scheme, method);

@@ -68,7 +68,7 @@ Outcome demo(const Recipe& given) {
   const Recipe recipe = with_defaults(given, folder);
   const Engine engine(recipe.runtime);
   const ExecContext& ctx = engine.context();
-  const std::string source = model::CheckpointReader::open(recipe.model.path).description();
+  const std::string source = model::CheckpointReader::open(recipe.model.path).formats();
   log_info("base model: {} ({})", recipe.model.path, source);
 
   status("writing word problems");

@@ -43,14 +43,14 @@ class Planner {
       : ctx_(ctx),
         recipe_(recipe),
         reader_(model::CheckpointReader::open(recipe.model.path)),
-        base_(reader_, ctx.compute),
+        base_(reader_, ctx.compute, model::Hold::Expanded),
         measured_(measured_samples(recipe, text::Tokenizer::load(recipe.model.path), kDefaultWindows)),
         sensitivity_(ptq::cached_sensitivity(ctx, base_, reader_.arch(), measured_.samples, options(), cache())),
         frontier_(sensitivity_.choices()) {}
 
   const ptq::Sensitivity& sensitivity() const { return sensitivity_; }
   const std::string& how() const { return measured_.how; }
-  std::string model() const { return reader_.description(); }
+  std::string model() const { return reader_.formats(); }
   const model::TensorTable& table() const { return reader_.table(); }
 
   std::uint64_t smallest() const { return frontier_.smallest() + sensitivity_.fixed_bytes; }

@@ -20,6 +20,9 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
+  /// Lets go of the memory behind those bytes that fill whole pages; they are read from the file again when they are next
+  /// looked at. Nothing for bytes of other memory.
+  void release(std::span<const std::byte> bytes) const;
 
  private:
   std::filesystem::path path_;

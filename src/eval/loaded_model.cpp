@@ -3,6 +3,7 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "model/base_format.h"
 #include "model/kept_codes.h"
 #include "model/peft.h"
 #include "model/trained_weights.h"
@@ -57,7 +58,8 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
 
   const std::filesystem::path base = run ? std::filesystem::path(run->base_model) : path;
   status(fmt::format("opening {}", base.string()));
-  loaded->reader_ = std::make_unique<model::CheckpointReader>(model::CheckpointReader::open(base));
+  loaded->reader_ = std::make_unique<model::CheckpointReader>(
+      model::open_base(ctx, base, run ? run->base_format : std::string(model::kStoredFormat)));
   if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
   loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));
   if (run && run->full) {
@@ -70,11 +72,12 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   }
   model::WeightSource* source = nullptr;
   if (formats == nullptr) {
-    loaded->held_ = std::make_unique<model::HeldWeights>(*loaded->reader_, ctx.compute);
-    source = loaded->held_.get();
+    loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute, model::Hold::Operands);
+    source = loaded->base_.get();
   } else {
     status(fmt::format("making {} codes", used));
-    loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute);
+    loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute,
+                                                          maker ? model::Hold::Expanded : model::Hold::Stored);
     loaded->encoded_ = std::make_unique<model::EncodedWeights>(
         ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage(),
         maker ? maker->codes : model::Codes::Rounded);
@@ -107,7 +110,7 @@ std::string LoadedModel::description() const {
     if (encoded_) return fmt::format("run {} (16-bit, adapters merged, quantized to {})", name, encoded_->scheme().name);
     return fmt::format("run {} (16-bit)", name);
   }
-  if (encoded_) return fmt::format("{} ({}, quantized to {})", name, reader_->description(), encoded_->scheme().name);
+  if (encoded_) return fmt::format("{} ({}, quantized to {})", name, reader_->formats(), encoded_->scheme().name);
   return fmt::format("{} ({})", name, reader_->formats());
 }
 

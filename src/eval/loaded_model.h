@@ -10,7 +10,6 @@
 #include "eval/run_info.h"
 #include "model/adapters.h"
 #include "model/checkpoint_reader.h"
-#include "model/held_weights.h"
 #include "model/transformer.h"
 #include "model/weights.h"
 #include "text/tokenizer.h"
@@ -59,8 +58,7 @@ class LoadedModel {
   std::unique_ptr<model::CheckpointReader> base_reader_;  // what reader_ has been made of; null where it is the base's
   std::unique_ptr<model::CheckpointReader> reader_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
-  std::unique_ptr<model::BaseWeights> base_;  // null without a scheme
-  std::unique_ptr<model::HeldWeights> held_;  // null with one
+  std::unique_ptr<model::BaseWeights> base_;
   std::unique_ptr<model::Adapters> adapters_;
   std::vector<Tensor> beside_;
   std::unique_ptr<model::EncodedWeights> encoded_;

@@ -21,6 +21,7 @@ RunInfo read_run_info(const std::filesystem::path& folder) {
   const files::Json json = files::read_json(path);
   RunInfo info;
   info.base_model = files::require_string(json, "base_model", origin);
+  info.base_format = files::optional_string(json, "base_format", origin).value_or(info.base_format);
   info.scheme = files::require_string(json, "scheme", origin);
   info.merged_in_f32 = files::optional_bool(json, "merged_in_f32", origin).value_or(false);
   info.kept_codes = files::optional_bool(json, "kept_codes", origin).value_or(false);
@@ -33,6 +34,7 @@ RunInfo read_run_info(const std::filesystem::path& folder) {
 void write_run_info(const RunInfo& info, const std::filesystem::path& folder) {
   nlohmann::ordered_json json;
   json["base_model"] = info.base_model;
+  if (info.base_format != RunInfo().base_format) json["base_format"] = info.base_format;
   json["scheme"] = info.scheme;
   if (info.merged_in_f32) json["merged_in_f32"] = true;
   if (info.kept_codes) json["kept_codes"] = true;

@@ -12,6 +12,7 @@ namespace temper::eval {
 /// checkpoints/ and report.txt.
 struct RunInfo {
   std::string base_model;       ///< Path of the base as the user gave it, made absolute.
+  std::string base_format = "stored";  ///< What the base was held in (model/base_format.h).
   std::string scheme = "none";  ///< Scheme that the forward pass used at the end of training.
   bool merged_in_f32 = false;   ///< Merged weights were not rounded to the base's dtype before the scheme.
   bool full = false;            ///< Every weight was trained: weights.safetensors in place of adapter/.

@@ -24,10 +24,6 @@ std::span<const std::byte> bytes_of(const TensorView& view) {
   return {static_cast<const std::byte*>(view.data), view.bytes()};
 }
 
-std::span<const std::byte> bytes_of(const model::StoredTensor& stored) {
-  return stored.plain ? bytes_of(stored.plain) : stored.encoded.bytes;
-}
-
 std::string name_and_problem(std::int64_t index, const text::WordProblem& problem) {
   return index % 4 == 3 ? problem.question + " — réponds en détail 🙂\n" : problem.question;
 }
@@ -95,7 +91,7 @@ void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, con
   std::atomic<std::size_t> expected_bytes = 0;
   make_gguf_tensors(ctx, source, target, fmt::format("verify {}", path.filename().string()),
                     [&](std::size_t tensor, std::size_t offset, std::span<const std::byte> expected) {
-                      const std::span<const std::byte> all = bytes_of(reader.stored(tensor));
+                      const std::span<const std::byte> all = reader.stored(tensor).bytes();
                       const std::span<const std::byte> rest = all.subspan(std::min(offset, all.size()));
                       verify_bytes(expected, rest.first(std::min(expected.size(), rest.size())), path,
                                    source.table()[tensor].gguf_name);
@@ -114,7 +110,7 @@ void verify_gguf_bytes(const model::TensorTable& table, std::span<const WrittenP
   parallel_for(static_cast<std::int64_t>(written.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (const WrittenPiece& piece :
          written.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin))) {
-      const std::span<const std::byte> all = bytes_of(reader.stored(piece.tensor));
+      const std::span<const std::byte> all = reader.stored(piece.tensor).bytes();
       if (piece.offset + piece.size > all.size() || checksum_of(all.subspan(piece.offset, piece.size)) != piece.checksum)
         throw VerifyFailed("{}: tensor {}: bytes from {} on are not those that were written", path.string(),
                            table[piece.tensor].gguf_name, piece.offset);

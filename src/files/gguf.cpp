@@ -242,6 +242,10 @@ GgufFile GgufFile::parse(std::span<const std::byte> bytes, std::string origin) {
   return file;
 }
 
+void GgufFile::release(std::span<const std::byte> bytes) const {
+  for (const MappedFile& file : files_) file.release(bytes);
+}
+
 const GgufTensor* GgufFile::find(std::string_view name) const {
   const auto found = tensor_index_.find(name);
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];

@@ -45,6 +45,10 @@ class SafetensorsFile {
   const SafetensorsTensor* find(std::string_view name) const;                 ///< Null if there is none.
   const SafetensorsTensor& at(std::string_view name) const;                   ///< Throws BadFile if there is none.
   const SafetensorsMetadata& metadata() const { return metadata_; }           ///< The header's `__metadata__`.
+  /// See MappedFile::release.
+  void release(std::span<const std::byte> bytes) const {
+    if (file_) file_->release(bytes);
+  }
   const std::string& origin() const { return origin_; }
 
  private:
@@ -73,6 +77,7 @@ class ShardedSafetensors {
   const SafetensorsTensor* find(std::string_view name) const;
   const SafetensorsTensor& at(std::string_view name) const;          ///< Throws BadFile if there is none.
   const SafetensorsMetadata& metadata() const { return metadata_; }  ///< Of all shards; the first that has a key wins.
+  void release(std::span<const std::byte> bytes) const;              ///< See MappedFile::release.
   const std::string& origin() const { return origin_; }
 
  private:

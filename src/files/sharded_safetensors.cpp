@@ -75,6 +75,10 @@ const SafetensorsTensor* ShardedSafetensors::find(std::string_view name) const {
   return found == index_.end() ? nullptr : &tensors_[found->second];
 }
 
+void ShardedSafetensors::release(std::span<const std::byte> bytes) const {
+  for (const SafetensorsFile& shard : shards_) shard.release(bytes);
+}
+
 const SafetensorsTensor& ShardedSafetensors::at(std::string_view name) const {
   if (const SafetensorsTensor* tensor = find(name)) return *tensor;
   throw BadFile("{}: tensor \"{}\" is missing ({} others are there)", origin_, name, tensors_.size());

@@ -66,6 +66,7 @@ struct CheckpointReader::State {
   std::vector<StoredTensor> tensors;
   void open_folder();
   void open_gguf();
+  void release(std::span<const std::byte> bytes) const;
 
   std::vector<Tensor> owned;  // in memory, and copies of tensors that a safetensors file does not align
   std::vector<std::vector<std::byte>> put_together;  // encoded rows of a quantized folder
@@ -181,9 +182,13 @@ void CheckpointReader::State::open_quantized(const files::Json& config, const st
   for (std::size_t i = 0; i < table->size(); ++i) {
     const TensorInfo& info = (*table)[i];
     std::size_t bytes = 0;
+    std::vector<std::span<const std::byte>> looked_at;
     const wires::FindTensor find = [&](std::string_view name) {
       const files::SafetensorsTensor* tensor = safetensors->find(name);
-      if (tensor && known.insert(tensor->name).second) bytes += tensor->data.size();
+      if (tensor && known.insert(tensor->name).second) {
+        bytes += tensor->data.size();
+        looked_at.push_back(tensor->data);
+      }
       return tensor;
     };
     wires::Matrix& m = matrices[i];
@@ -197,6 +202,7 @@ void CheckpointReader::State::open_quantized(const files::Json& config, const st
       continue;
     }
     put_together[i] = wire.unpack(m, find);
+    for (const std::span<const std::byte> part : looked_at) release(part);
     StoredTensor& stored = tensors.emplace_back();
     stored.format = m.codec->name();
     stored.file_bytes = bytes;
@@ -306,6 +312,32 @@ CheckpointReader CheckpointReader::with_weights(const CheckpointReader& source, 
   return CheckpointReader(std::move(state));
 }
 
+CheckpointReader CheckpointReader::with_codes(CheckpointReader source, std::vector<HeldCodes> codes) {
+  State& state = *source.state_;
+  state.put_together.resize(state.tensors.size());
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    const quant::Codec* codec = codes[i].codec;
+    if (!codec) continue;
+    const TensorInfo& info = (*state.table)[i];
+    if (codes[i].bytes.size() != static_cast<std::size_t>(info.shape[0]) * codec->row_bytes(info.shape[1]))
+      throw LogicError("codes of {}: {} bytes of {}", info.hf_name, codes[i].bytes.size(), codec->name());
+    state.put_together[i] = std::move(codes[i].bytes);
+    StoredTensor stored;
+    stored.format = codec->name();
+    stored.file_bytes = state.put_together[i].size();
+    stored.encoded = {codec, info.shape[0], info.shape[1], state.put_together[i]};
+    state.tensors[i] = std::move(stored);
+  }
+  return source;
+}
+
+void CheckpointReader::State::release(std::span<const std::byte> bytes) const {
+  if (gguf) gguf->release(bytes);
+  if (safetensors) safetensors->release(bytes);
+}
+
+void CheckpointReader::release(std::size_t index) const { state_->release(stored(index).bytes()); }
+
 const fs::path& CheckpointReader::path() const { return state_->path; }
 const ArchSpec& CheckpointReader::arch() const { return state_->arch; }
 const TensorTable& CheckpointReader::table() const { return *state_->table; }
@@ -348,13 +380,6 @@ std::string CheckpointReader::formats() const {
   for (std::size_t i = 0; i < state_->tensors.size(); ++i)
     if (table()[i].role == quant::Role::Linear) names.insert(state_->tensors[i].format);
   return fmt::format("{} {}", fmt::join(names, "/"), gguf() ? "GGUF" : "safetensors");
-}
-
-std::string CheckpointReader::description() const {
-  bool decoded = false;
-  for (std::size_t i = 0; i < state_->tensors.size(); ++i)
-    decoded |= table()[i].role == quant::Role::Linear && !state_->tensors[i].plain;
-  return formats() + (decoded ? ", decoded to bf16" : "");
 }
 
 std::size_t CheckpointReader::weight_bytes() const {

@@ -26,8 +26,18 @@ struct StoredTensor {
   /// What activations are rounded to before they are multiplied with it, if its checkpoint says so; in f32 arithmetic.
   const quant::Codec* input = nullptr;
   std::size_t file_bytes = 0;  ///< In the file: a quantized Hugging Face folder spreads it over several tensors.
+  /// As stored.
+  std::span<const std::byte> bytes() const {
+    return plain ? std::span(static_cast<const std::byte*>(plain.data), plain.bytes()) : encoded.bytes;
+  }
   /// True if `plain` is the tensor itself, in that dtype.
   bool as_is(DType dtype) const { return plain && plain.dtype == dtype && permuted_heads == 0 && offset == 0.0f; }
+};
+
+/// A matrix in a number format, and the memory that it is in.
+struct HeldCodes {
+  const quant::Codec* codec = nullptr;
+  std::vector<std::byte> bytes;
 };
 
 class CheckpointReader {
@@ -40,6 +50,9 @@ class CheckpointReader {
   /// weights, by index in the table of `arch`, each of the shape that the table says; matrices arch.dtype, norms F32. One
   /// that is null is as `source` has it, which must then outlive this.
   static CheckpointReader with_weights(const CheckpointReader& source, ArchSpec arch, std::vector<Tensor> tensors);
+  /// `source` with matrices held in number formats, in memory, in place of its own: rows of codes in HF order, by index in
+  /// the table; a null codec leaves the tensor as it is.
+  static CheckpointReader with_codes(CheckpointReader source, std::vector<HeldCodes> codes);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
 
@@ -50,11 +63,12 @@ class CheckpointReader {
   /// Reads a tensor in HF order into `out` (shape of the table; F32, BF16 or F16), decoding and rounding to nearest even.
   void read(std::size_t index, const TensorView& out) const;
 
+  /// Lets go of the memory in which a tensor of the mapped file lies: it is read again when it is next looked at.
+  void release(std::size_t index) const;
+
   const files::GgufFile* gguf() const;  ///< Null for a folder, and in memory.
   /// "Q4_1 GGUF" or "BF16 safetensors": what the projections are stored in.
   std::string formats() const;
-  /// The same for use with BaseWeights: "Q4_1 GGUF, decoded to bf16".
-  std::string description() const;
   std::size_t weight_bytes() const;   ///< Sum over the tensors as stored.
   std::int64_t weight_count() const;  ///< Elements of all tensors.
 

@@ -1,72 +1,151 @@
 #include "model/weights.h"
 
+#include <cstring>
+
+#include "quant/activations.h"
+
 namespace temper::model {
 
-BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute)
-    : table_(reader.table()), arch_(reader.arch()), storage_(reader.arch().dtype) {
-  tensors_.resize(table_.size());
-  for (std::size_t i = 0; i < table_.size(); ++i) {
-    const StoredTensor stored = reader.stored(i);
-    const DType wanted = table_[i].role == quant::Role::Norm ? DType::F32 : storage_;
-    if (stored.as_is(wanted)) {
-      tensors_[i] = stored.plain;
-      continue;
-    }
-    Tensor& tensor = owned_.emplace_back(wanted, table_[i].shape);
-    reader.read(i, tensor);
-    tensors_[i] = tensor;
-  }
-  head_ = tensors_[table_.head()];
-  if (storage_ != compute) {
-    head_copy_ = Tensor(compute, head_.shape);
-    reader.read(table_.head(), head_copy_);
-    head_ = head_copy_;
-  }
+namespace {
+
+/// Encoded rows in HF order.
+Tensor in_hf_order(const quant::EncodedView& codes, std::int64_t heads) {
+  const std::size_t bytes = codes.codec->row_bytes(codes.cols);
+  Tensor out(DType::U8, {codes.rows, static_cast<std::int64_t>(bytes)});
+  for (std::int64_t r = 0; r < codes.rows; ++r)
+    std::memcpy(out->as<std::uint8_t>() + static_cast<std::size_t>(r) * bytes,
+                codes.bytes.data() + static_cast<std::size_t>(gguf_row(r, codes.rows, heads)) * bytes, bytes);
+  return out;
 }
 
-BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer, WeightForm) {
+/// The weight with a dense operand, in `scratch` where it has to be made.
+ops::Weight dense(const ExecContext& ctx, ops::Weight weight, Tensor& scratch) {
+  if (weight.dense && weight.dense.dtype == ctx.compute) return weight;
+  if (!scratch || scratch->dtype != ctx.compute) scratch = Tensor(ctx.compute, {weight.rows(), weight.cols()});
+  if (weight.encoded.codec)
+    ops::decode(ctx, weight.encoded, scratch);
+  else
+    ops::convert(ctx, weight.dense, scratch);
+  weight.dense = scratch;
+  return weight;
+}
+
+}  // namespace
+
+BaseWeights::BaseWeights(const CheckpointReader& reader, DType compute, Hold how)
+    : reader_(reader), table_(reader.table()), arch_(reader.arch()), storage_(reader.arch().dtype), compute_(compute) {
+  weights_.resize(table_.size());
+  for (std::size_t i = 0; i < table_.size(); ++i) weights_[i] = hold(i, how, compute);
+  set_tables(nullptr);
+}
+
+ops::Weight BaseWeights::hold(std::size_t index, Hold how, DType compute) {
+  const StoredTensor stored = reader_.stored(index);
+  const bool vector = table_[index].role == quant::Role::Norm;
+  const bool looked_up_only = index == table_.embedding() && index != table_.head();
+  if (!stored.plain && how != Hold::Expanded) return reordered(stored);
+  if (stored.plain && looked_up_only && how != Hold::Expanded) return stored.plain;
+  const DType wanted = vector ? DType::F32 : how == Hold::Operands ? compute : storage_;
+  if (stored.as_is(wanted)) return stored.plain;
+  reader_.read(index, owned_.emplace_back(wanted, table_[index].shape));
+  return owned_.back();
+}
+
+/// A matrix in a number format, as the file has it but for the order of its rows.
+ops::Weight BaseWeights::reordered(const StoredTensor& stored) {
+  quant::EncodedView codes = stored.encoded;
+  if (stored.permuted_heads != 0) {
+    const Tensor& rows = owned_.emplace_back(in_hf_order(codes, stored.permuted_heads));
+    codes.bytes = {reinterpret_cast<const std::byte*>(rows->data), rows->bytes()};
+  }
+  ops::Weight weight(codes);
+  if (stored.input) weight.input = &quant::in_dtype(*stored.input, compute_);
+  return weight;
+}
+
+/// What is looked up and what the head multiplies with, after either has changed. Without a context, from the file.
+void BaseWeights::set_tables(const ExecContext* ctx) {
+  const std::size_t embedding = table_.embedding(), head = table_.head();
+  const auto used = [&](std::size_t index) {
+    return trained(index) && operands_[index] ? ops::Weight(operands_[index]) : weights_[index];
+  };
+  embedding_ = used(embedding);
+  head_ = used(head);
+  if (!head_.dense || head_.dense.dtype == compute_ || trained(head)) return;
+  if (!head_copy_) head_copy_ = Tensor(compute_, table_[head].shape);
+  if (ctx)
+    ops::convert(*ctx, head_.dense, head_copy_);
+  else
+    reader_.read(head, head_copy_);
+  head_ = head_copy_;
+}
+
+BlockWeights BaseWeights::acquire(const ExecContext& ctx, int layer, WeightForm form) {
   BlockWeights weights;
-  fill_vectors(weights.vectors, table_, layer, [&](std::size_t index) { return tensors_[index]; });
-  for (std::size_t l = 0; l < kLinears.size(); ++l) weights.linear[l] = operand(ctx, layer, l);
+  fill_vectors(weights.vectors, table_, layer, [&](std::size_t index) { return weights_[index].dense; });
+  for (std::size_t l = 0; l < kLinears.size(); ++l) weights.linear[l] = linear(ctx, layer, l, form);
   return weights;
 }
 
-TensorView BaseWeights::operand(const ExecContext& ctx, int layer, std::size_t linear) {
+ops::Weight BaseWeights::linear(const ExecContext& ctx, int layer, std::size_t linear, WeightForm form) {
   const std::size_t index = table_.linear(layer, kLinears[linear]);
   if (trained(index)) return operands_[index];
-  const TensorView& resident = tensors_[index];
-  if (storage_ == ctx.compute) return resident;
-  Tensor& scratch = scratch_[linear];
-  if (!scratch) scratch = Tensor(ctx.compute, resident.shape);
-  ops::convert(ctx, resident, scratch);
-  return scratch;
+  const ops::Weight& held = weights_[index];
+  return held.dense || needs_dense(ctx, held, form) ? dense(ctx, held, scratch_[linear]) : held;
+}
+
+ops::Weight BaseWeights::head(const ExecContext& ctx, WeightForm form) {
+  return !head_.dense && needs_dense(ctx, head_, form) ? dense(ctx, head_, head_scratch_) : head_;
+}
+
+TensorView BaseWeights::tensor(std::size_t index) const {
+  const TensorView& dense = weights_[index].dense;
+  const bool vector = table_[index].role == quant::Role::Norm;
+  const bool looked_up_only = index == table_.embedding() && index != table_.head();
+  if (!dense || !(vector || trained(index) || dense.dtype == storage_ || looked_up_only))
+    throw LogicError("{} is not resident in {}", table_[index].hf_name, dtype_name(storage_));
+  return dense;
+}
+
+TensorView BaseWeights::values(const ExecContext& ctx, std::size_t index, DType dtype) const {
+  const ops::Weight& weight = weights_[index];
+  if (!weight.encoded.codec) return tensor(index);
+  const TensorView out = ctx.workspace->allocate(dtype, table_[index].shape);
+  if (dtype != DType::F16) {
+    ops::decode(ctx, weight.encoded, out);
+    return out;
+  }
+  const ArenaScope scope(*ctx.workspace);
+  const TensorView wide = ctx.workspace->allocate(DType::F32, table_[index].shape);
+  ops::decode(ctx, weight.encoded, wide);
+  ops::convert(ctx, wide, out);
+  return out;
 }
 
 void BaseWeights::replace(const ExecContext& ctx, std::size_t index, Tensor tensor) {
-  if (tensor->shape != tensors_[index].shape || tensor->dtype != tensors_[index].dtype)
+  const TensorView resident = this->tensor(index);
+  if (tensor->shape != resident.shape || tensor->dtype != resident.dtype)
     throw LogicError("replace {}: {} {} in place of {} {}", table_[index].hf_name, dtype_name(tensor->dtype),
-                     tensor->shape.str(), dtype_name(tensors_[index].dtype), tensors_[index].shape.str());
+                     tensor->shape.str(), dtype_name(resident.dtype), resident.shape.str());
   replaced_.resize(table_.size());
   replaced_[index] = true;
-  tensors_[index] = owned_.emplace_back(std::move(tensor));
-  if (index != table_.head()) return;
-  if (head_copy_) {
-    ops::convert(ctx, tensors_[index], head_copy_);
-  } else {
-    head_ = tensors_[index];
-  }
+  weights_[index] = owned_.emplace_back(std::move(tensor));
+  if (index == table_.head() || index == table_.embedding()) set_tables(&ctx);
 }
 
 void BaseWeights::train(std::size_t index, const TensorView& master) {
-  if (master.shape != tensors_[index].shape || master.dtype != DType::F32)
+  if (master.shape != table_[index].shape || master.dtype != DType::F32)
     throw LogicError("master of {}: {} {} for {}", table_[index].hf_name, dtype_name(master.dtype), master.shape.str(),
-                     tensors_[index].shape.str());
+                     table_[index].shape.str());
   masters_.resize(table_.size());
   operands_.resize(table_.size());
   masters_[index] = true;
-  std::erase_if(owned_, [&](const Tensor& tensor) { return tensor->data == tensors_[index].data; });
-  if (index == table_.head()) head_copy_ = {}, head_ = {};
-  tensors_[index] = master;
+  const ops::Weight& held = weights_[index];
+  const void* data = held.dense ? held.dense.data : static_cast<const void*>(held.encoded.bytes.data());
+  std::erase_if(owned_, [&](const Tensor& tensor) { return tensor->data == data; });
+  if (index == table_.head()) head_copy_ = {};
+  weights_[index] = master;
+  set_tables(nullptr);
 }
 
 void BaseWeights::masters_changed(const ExecContext& ctx, DType stored) {
@@ -76,14 +155,14 @@ void BaseWeights::masters_changed(const ExecContext& ctx, DType stored) {
     Tensor& operand = operands_[i];
     if (!operand || operand->dtype != ctx.compute) operand = Tensor(ctx.compute, table_[i].shape);
     if (stored == DType::F32 || stored == ctx.compute) {
-      ops::convert(ctx, tensors_[i], operand);
+      ops::convert(ctx, weights_[i].dense, operand);
       continue;
     }
     if (!rounded || rounded->shape != operand->shape) rounded = Tensor(stored, operand->shape);
-    ops::convert(ctx, tensors_[i], rounded);
+    ops::convert(ctx, weights_[i].dense, rounded);
     ops::convert(ctx, rounded, operand);
   }
-  if (trained(table_.head())) head_ = operands_[table_.head()];
+  set_tables(&ctx);
 }
 
 EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const quant::Scheme& scheme, DType merged,
@@ -107,7 +186,8 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
     const Shape& shape = table[i].shape;
     encoded_[i].resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
     if (table[i].role == quant::Role::Linear) continue;
-    ops::merge_and_encode(ctx, base.tensor(i), nullptr, base.storage(), *codec, encoded_[i], nullptr);
+    const ArenaScope scope(*ctx.workspace);
+    ops::merge_and_encode(ctx, base.values(ctx, i, base.storage()), nullptr, base.storage(), *codec, encoded_[i], nullptr);
     operands_[i] = Tensor(ctx.compute, shape);
     ops::decode(ctx, encoded(i), operands_[i]);
   }
@@ -157,20 +237,22 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, const Adapters* 
 quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, std::size_t index, const ops::LoraView* lora, Encoding how) {
   quant::CodeStats stats;
   if (how == Encoding::Leave) return stats;
-  ops::merge_and_encode(ctx, base_.tensor(index), lora, merged_, *codecs_[index], encoded_[index], &stats,
+  const ArenaScope scope(*ctx.workspace);
+  ops::merge_and_encode(ctx, base_.values(ctx, index, merged_), lora, merged_, *codecs_[index], encoded_[index], &stats,
                         how == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept);
   return stats;
 }
 
-/// A projection that stays 16-bit: the merged matrix as an operand. The base has that of one that is trained.
+/// A projection that stays 16-bit: the merged matrix as an operand. The base has that of one without an adapter.
 void EncodedWeights::merge(const ExecContext& ctx, std::size_t index, const ops::LoraView& lora) {
-  if (base_.trained(index)) return;
+  if (!lora.a) return;
   Tensor& operand = operands_[index];
   if (!operand) operand = Tensor(ctx.compute, base_.table()[index].shape);
-  if (!lora.a) return ops::convert(ctx, base_.tensor(index), operand);
-  if (merged_ == ctx.compute) return ops::merge_lora(ctx, base_.tensor(index), lora, operand);
-  const Tensor merged(merged_, operand->shape);
-  ops::merge_lora(ctx, base_.tensor(index), lora, merged);
+  const ArenaScope scope(*ctx.workspace);
+  const TensorView base = base_.values(ctx, index, merged_);
+  if (merged_ == ctx.compute) return ops::merge_lora(ctx, base, lora, operand);
+  const TensorView merged = ctx.workspace->allocate(merged_, operand->shape);
+  ops::merge_lora(ctx, base, lora, merged);
   ops::convert(ctx, merged, operand);
 }
 
@@ -181,7 +263,7 @@ BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightFo
   for (std::size_t l = 0; l < kLinears.size(); ++l) {
     const std::size_t index = table.linear(layer, kLinears[l]);
     if (encoded_[index].empty()) {
-      weights.linear[l] = operands_[index] ? ops::Weight(operands_[index]) : base_.operand(ctx, layer, l);
+      weights.linear[l] = operands_[index] ? ops::Weight(operands_[index]) : base_.linear(ctx, layer, l, form);
       continue;
     }
     weights.linear[l] = ops::Weight(encoded(index));

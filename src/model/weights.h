@@ -47,24 +47,37 @@ class WeightSource {
   virtual TensorView final_norm() const = 0;                              ///< F32 [hidden].
 };
 
-/// The weights of a checkpoint, resident in its 16-bit dtype (F32 if it is an F32 checkpoint), in HF order. Tensors that the
-/// file holds in that very form are views of the mapping.
+/// How matrices of a checkpoint are held.
+enum class Hold : std::uint8_t {
+  Stored,    ///< As the file has them: those in a number format in its bytes, decoded when they are visited; plain ones in
+             ///< the checkpoint's dtype. For training.
+  Operands,  ///< The same, but plain ones are converted once to the dtype of products. For evaluation and generation.
+  Expanded,  ///< All in the checkpoint's dtype, number formats decoded for good: for weights that will be changed.
+};
+
+/// The weights of a checkpoint, in HF order. What is held as the file has it are views of the mapping, unless its rows are
+/// in another order. Of matrices in number formats there is one block's worth of operands at a time, and the head's.
 class BaseWeights : public WeightSource {
  public:
-  /// Keeps a reference to `reader`. `compute` is the dtype of operands that acquire will give.
-  BaseWeights(const CheckpointReader& reader, DType compute);
+  /// Keeps a reference to `reader`, whose mapping is read from. `compute` is the dtype of operands that acquire will give.
+  BaseWeights(const CheckpointReader& reader, DType compute, Hold hold = Hold::Stored);
 
   BlockWeights acquire(const ExecContext& ctx, int layer, WeightForm form) override;
   void release(int) override {}
-  ops::Weight embedding() const override { return looked_up(table_.embedding()); }
-  ops::Weight head(const ExecContext&, WeightForm) override { return head_; }
-  TensorView final_norm() const override { return tensors_[table_.final_norm()]; }
+  ops::Weight embedding() const override { return embedding_; }
+  ops::Weight head(const ExecContext& ctx, WeightForm form) override;
+  TensorView final_norm() const override { return weights_[table_.final_norm()].dense; }
 
   const TensorTable& table() const { return table_; }
   const ArchSpec& arch() const { return arch_; }
   DType storage() const { return storage_; }
-  /// A tensor as resident: matrices in storage(), norms F32; a trained one is its master, F32.
-  TensorView tensor(std::size_t index) const { return tensors_[index]; }
+  /// A tensor as resident: matrices in storage(), norms F32; a trained one is its master, F32. Throws LogicError for one
+  /// that is held in a number format, or converted for products.
+  TensorView tensor(std::size_t index) const;
+  /// The values of a matrix: tensor(index), or, of one in a number format, decoded to `dtype` in the workspace.
+  TensorView values(const ExecContext& ctx, std::size_t index, DType dtype) const;
+  /// True if a matrix is held in a number format.
+  bool encoded(std::size_t index) const { return weights_[index].encoded.codec != nullptr; }
   /// Puts another tensor in place of the checkpoint's, of the same shape and dtype: merged adapters, or weights that
   /// post-training quantization transforms before it rounds them. Exports take it, too.
   void replace(const ExecContext& ctx, std::size_t index, Tensor tensor);
@@ -76,24 +89,26 @@ class BaseWeights : public WeightSource {
   /// Makes the operands of trained matrices anew: masters rounded to `stored`, then to the compute dtype. They may not be
   /// replaced().
   void masters_changed(const ExecContext& ctx, DType stored);
-  /// A projection as an operand of products.
-  TensorView operand(const ExecContext& ctx, int layer, std::size_t linear);
+  /// A projection as a block takes it.
+  ops::Weight linear(const ExecContext& ctx, int layer, std::size_t linear, WeightForm form);
 
  private:
-  /// What is multiplied with or looked up: a trained matrix's operand, else the tensor as resident.
-  TensorView looked_up(std::size_t index) const { return trained(index) ? operands_[index].view() : tensors_[index]; }
+  ops::Weight hold(std::size_t index, Hold hold, DType compute);
+  ops::Weight reordered(const StoredTensor& stored);
+  void set_tables(const ExecContext* ctx);
 
+  const CheckpointReader& reader_;
   const TensorTable& table_;
   const ArchSpec& arch_;
-  DType storage_;
+  DType storage_, compute_;
   std::vector<Tensor> owned_;
-  std::vector<TensorView> tensors_;
-  std::vector<bool> replaced_;    // by table index; empty: none
-  std::vector<bool> masters_;     // the same: whose tensor is a master
-  std::vector<Tensor> operands_;  // the same: of trained matrices
-  Tensor head_copy_;
-  TensorView head_;
-  std::array<Tensor, kLinears.size()> scratch_;  // operands, where storage and compute dtype differ
+  std::vector<ops::Weight> weights_;  // by table index
+  ops::Weight embedding_, head_;      // head_: in codes, or of the compute dtype
+  std::vector<bool> replaced_;        // by table index; empty: none
+  std::vector<bool> masters_;         // the same: whose tensor is a master
+  std::vector<Tensor> operands_;      // the same: of trained matrices
+  Tensor head_copy_, head_scratch_;
+  std::array<Tensor, kLinears.size()> scratch_;  // operands, where a matrix is held otherwise
 };
 
 /// What EncodedWeights::encode does with a tensor: fit and round it, round it with the parameters that its encoding holds,

@@ -69,6 +69,9 @@ void resolve_train(Recipe& recipe) {
     throw BadRecipe(
         "lora.modules_to_save with quant.merge_dtype f32: embeddings and head ship beside the base's own weights, in its "
         "dtype; leave quant.merge_dtype out");
+  if (train.mode == TrainMode::Full && recipe.model.base_format != ModelOptions().base_format)
+    throw BadRecipe("model.base_format ({}) with train.mode full: there is no frozen base; leave it out",
+                    recipe.model.base_format);
   if (train.mode == TrainMode::Full && recipe.lora.dropout > 0)
     throw BadRecipe("lora.dropout ({}) with train.mode full: there are no adapters; leave it out", recipe.lora.dropout);
   if (recipe.quant.scheme == "none" && recipe.quant.start_step > 0)

@@ -9,6 +9,10 @@ std::vector<Option> input_options() {
        "Folder (train, export hf or adapter) or file to write"},
       {"model.path", "--model", field<&Recipe::model, &M::path>(), kModelVerbs, "Hugging Face folder or GGUF file"},
       {"model.run", "--run", field<&Recipe::model, &M::run>(), kRunVerbs, "Folder of a training run, in place of --model"},
+      {"model.base_format", "--base-format", field<&Recipe::model, &M::base_format>(), kTrain,
+       "What the frozen base is held in while adapters are trained: stored (as its file has it; a quantized file stays "
+       "quantized), or a 16-bit file is rounded when it is opened, to nf4-dq, nf4, fp4, int8-sym-g64, q4_k_m, … (any scheme "
+       "without activations)"},
       {"data.path", "--data", field<&Recipe::data, &D::path>(), kTrain | kEval | kCompare | kPlan | kQuantize | kDataInspect,
        "JSONL of rows: to train on, or to score with eval"},
       {"data.eval_path", "--eval-data", field<&Recipe::data, &D::eval_path>(), kTrain, "JSONL of held-out rows"},

@@ -10,11 +10,6 @@ namespace {
 
 constexpr std::size_t kProbe = 4096;  // bytes looked at, at each end of a tensor
 
-std::span<const std::byte> bytes_of(const model::StoredTensor& tensor) {
-  if (tensor.plain) return {static_cast<const std::byte*>(tensor.plain.data), tensor.plain.bytes()};
-  return tensor.encoded.bytes;
-}
-
 }  // namespace
 
 std::string base_fingerprint(const model::CheckpointReader& reader) {
@@ -23,7 +18,7 @@ std::string base_fingerprint(const model::CheckpointReader& reader) {
     const model::StoredTensor tensor = reader.stored(i);
     const model::TensorInfo& info = reader.table()[i];
     checksum.add(fmt::format("{} {} {}\n", info.hf_name, info.shape.str(), tensor.format));
-    const std::span<const std::byte> bytes = bytes_of(tensor);
+    const std::span<const std::byte> bytes = tensor.bytes();
     const std::size_t probe = std::min(kProbe, bytes.size());
     checksum.add(bytes.first(probe));
     checksum.add(bytes.last(probe));

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/parallel.h"
 #include "eval/score.h"
+#include "model/base_format.h"
 #include "model/kept_codes.h"
 #include "model/targets.h"
 #include "ops/ops.h"
@@ -106,7 +107,7 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       data_(data),
       hooks_(hooks),
       run_(recipe.out),
-      reader_(model::CheckpointReader::open(recipe.model.path)),
+      reader_(model::open_base(ctx, recipe.model.path, recipe.model.base_format)),
       base_(reader_, ctx.compute),
       parts_(recipe, reader_, base_),
       packer_(data.train, pack_options(recipe)),
@@ -189,7 +190,7 @@ void Session::take_codes() {
   std::vector<std::size_t> taken = model::take_stored_codes(ctx_, reader_, *qat_.encoded());
   if (taken.empty())
     throw BadRecipe("quant.init: base: {} ({}) holds no tensor in a format of scheme {}; leave quant.init out to fit",
-                    recipe_.model.path, reader_.description(), recipe_.quant.scheme);
+                    recipe_.model.path, reader_.formats(), recipe_.quant.scheme);
   qat_.taken(std::move(taken));
 }
 
@@ -208,7 +209,7 @@ void Session::restore_codes(const CheckpointState& state) {
 }
 
 void Session::describe() const {
-  log_info("model: {}, {:.1f} M weights", reader_.description(), static_cast<double>(reader_.weight_count()) * 1e-6);
+  log_info("model: {}, {:.1f} M weights", reader_.formats(), static_cast<double>(reader_.weight_count()) * 1e-6);
   log_info("trained: {}; scheme {}", parts_.description(), recipe_.quant.scheme);
   log_info("optimizer: {}", optimizer_.description());
   if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);
@@ -373,6 +374,7 @@ TrainResult Session::finish() {
   TrainResult result;
   result.run = run_;
   result.info.base_model = fs::absolute(recipe_.model.path).lexically_normal().string();
+  result.info.base_format = recipe_.model.base_format;
   result.info.scheme = recipe_.quant.scheme;
   result.info.merged_in_f32 = recipe_.quant.merge_dtype == recipe::MergeDtype::F32;
   result.info.steps = done_;

@@ -8,6 +8,7 @@
 
 #include "base/parallel.h"
 #include "eval/score.h"
+#include "model/base_format.h"
 #include "train/qat.h"
 #include "train_fixture.h"
 
@@ -18,6 +19,7 @@ struct Setting {
   DType compute = DType::F32;
   const char* scheme = nullptr;
   bool full = false;  ///< Every weight in place of adapters.
+  const char* base = "stored";
 };
 
 /// A tiny model with adapters that are not zero, and twelve documents.
@@ -33,7 +35,7 @@ struct Model {
 
   explicit Model(const Setting& setting) : cpu(setting.compute) {
     testing::write_random_model(folder / "model");
-    reader.emplace(model::CheckpointReader::open(folder / "model"));
+    reader.emplace(model::open_base(cpu.ctx, folder / "model", setting.base));
     base.emplace(*reader, cpu.ctx.compute);
     scheme = setting.scheme ? &quant::scheme(setting.scheme) : nullptr;
     if (setting.full) {
@@ -138,11 +140,13 @@ INSTANTIATE_TEST_SUITE_P(Settings, Batching,
                                            Setting{DType::F32, "q4_0"}, Setting{DType::BF16, "int4-sym-g32"},
                                            Setting{DType::F32, "int8-int4"}, Setting{DType::BF16, "fp8-fp8"},
                                            Setting{DType::F32, "nvfp4"}, Setting{DType::F32, nullptr, true},
-                                           Setting{DType::BF16, "q4_0", true}),
+                                           Setting{DType::BF16, "q4_0", true},
+                                           Setting{DType::BF16, nullptr, false, "int4-asym-g32"},
+                                           Setting{DType::F32, "q4_0", false, "int4-asym-g32"}),
                          [](const auto& test) {
                            std::string name = test.param.compute == DType::F32 ? "f32_" : "bf16_";
                            name += test.param.scheme ? test.param.scheme : "16_bit";
-                           name += test.param.full ? "_full" : "_lora";
+                           name += test.param.full ? "_full" : std::string_view(test.param.base) == "stored" ? "_lora" : "_qlora";
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });

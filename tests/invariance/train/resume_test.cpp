@@ -35,6 +35,7 @@ struct Case {
   recipe::TrainMode mode = recipe::TrainMode::Lora;
   recipe::StateDtype state = recipe::StateDtype::F32;
   recipe::OptimizerName optimizer = recipe::OptimizerName::AdamW;
+  const char* base_format = "stored";
 };
 
 class Resume : public ::testing::TestWithParam<Case> {};
@@ -46,6 +47,7 @@ TEST_P(Resume, AfterEveryStep) {
   tiny.recipe.train.mode = c.mode;
   tiny.recipe.optim.state = c.state;
   tiny.recipe.optim.name = c.optimizer;
+  tiny.recipe.model.base_format = c.base_format;
   tiny.recipe.train.steps = 6;
   tiny.recipe.train.eval_every = 4;
   tiny.recipe.train.micro_batch = 2;
@@ -82,7 +84,11 @@ INSTANTIATE_TEST_SUITE_P(Schemes, Resume,
                                            Case{"full_8bit", "none", 0, DType::BF16, kFull, recipe::StateDtype::Bits8},
                                            Case{"bf16_states", "q8_0", 0, DType::F32, kLora, recipe::StateDtype::Bf16},
                                            Case{"lion_8bit", "none", 0, DType::F32, kFull, recipe::StateDtype::Bits8,
-                                                recipe::OptimizerName::Lion}),
+                                                recipe::OptimizerName::Lion},
+                                           Case{"qlora", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32,
+                                                recipe::OptimizerName::AdamW, "int4-asym-g32"},
+                                           Case{"qlora_qat", "q4_0", 2, DType::F32, kLora, recipe::StateDtype::F32,
+                                                recipe::OptimizerName::AdamW, "int4-asym-g32"}),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {
