@@ -151,8 +151,8 @@ Outcome inspect(const Recipe& recipe) {
   const std::string path = model_path(recipe);
   const bool run = eval::is_run(path);
   const auto reader = model::CheckpointReader::open(run ? eval::read_run_info(path).base_model : path);
-  std::string text = fmt::format("{}: {}\n{:<52} {:>16} {:>8} {:>12}\n", reader.path().string(), reader.formats(),
-                                 "tensor", "shape", "dtype", "bytes");
+  std::string text = fmt::format("{}: {}\n{:<52} {:>16} {:>8} {:>12}\n", reader.path().string(), reader.formats(), "tensor",
+                                 "shape", "dtype", "bytes");
   Json tensors = Json::array();
   for (std::size_t i = 0; i < reader.table().size(); ++i) {
     const model::TensorInfo& info = reader.table()[i];
@@ -166,7 +166,7 @@ Outcome inspect(const Recipe& recipe) {
       fmt::format("{} tensors, {:.1f} M weights, {:.1f} MB, {:.2f} bits/weight\n", reader.table().size(),
                   static_cast<double>(reader.weight_count()) / 1e6, static_cast<double>(reader.weight_bytes()) / 1e6, bits);
   const Json json = {{"path", reader.path().string()}, {"format", reader.formats()}, {"weights", reader.weight_count()},
-                     {"bytes", reader.weight_bytes()}, {"bits_per_weight", bits},        {"tensors", tensors}};
+                     {"bytes", reader.weight_bytes()}, {"bits_per_weight", bits},    {"tensors", tensors}};
   return {text, json.dump()};
 }
 

@@ -77,7 +77,7 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   } else {
     status(fmt::format("making {} codes", used));
     loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute,
-                                                          maker ? model::Hold::Expanded : model::Hold::Stored);
+                                                         maker ? model::Hold::Expanded : model::Hold::Stored);
     loaded->encoded_ = std::make_unique<model::EncodedWeights>(
         ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage(),
         maker ? maker->codes : model::Codes::Rounded);

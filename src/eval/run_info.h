@@ -11,13 +11,13 @@ namespace temper::eval {
 /// weights.safetensors (model/trained_weights.h), log.jsonl,
 /// checkpoints/ and report.txt.
 struct RunInfo {
-  std::string base_model;       ///< Path of the base as the user gave it, made absolute.
+  std::string base_model;              ///< Path of the base as the user gave it, made absolute.
   std::string base_format = "stored";  ///< What the base was held in (model/base_format.h).
-  std::string scheme = "none";  ///< Scheme that the forward pass used at the end of training.
-  bool merged_in_f32 = false;   ///< Merged weights were not rounded to the base's dtype before the scheme.
-  bool full = false;            ///< Every weight was trained: weights.safetensors in place of adapter/.
-  std::int64_t steps = 0;       ///< Optimizer steps done.
-  bool kept_codes = false;      ///< Some codes have parameters of their own: codes.safetensors has them.
+  std::string scheme = "none";         ///< Scheme that the forward pass used at the end of training.
+  bool merged_in_f32 = false;          ///< Merged weights were not rounded to the base's dtype before the scheme.
+  bool full = false;                   ///< Every weight was trained: weights.safetensors in place of adapter/.
+  std::int64_t steps = 0;              ///< Optimizer steps done.
+  bool kept_codes = false;             ///< Some codes have parameters of their own: codes.safetensors has them.
   std::string
       codes_checksum;  ///< XXH3-64 (hex) over all encoded tensors in table order, as training ended; empty without a scheme.
 };

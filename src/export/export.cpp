@@ -10,11 +10,13 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "export/executorch.h"
+#include "export/gguf_in_place.h"
 #include "export/gguf_lora.h"
 #include "export/hf_export.h"
 #include "export/modelfile.h"
 #include "export/verify.h"
 #include "export/wire_export.h"
+#include "model/base_format.h"
 #include "model/peft.h"
 #include "recipe/sizes.h"
 #include "wires/carriers.h"
@@ -103,6 +105,39 @@ void export_gguf_lora(eval::LoadedModel& model, const fs::path& path, ExportRepo
   report.file_bytes = fs::file_size(path);
   report.as_trained = model.encoded() == nullptr;
   report.promise = "adapter masters equal bit for bit";
+}
+
+/// A quantized GGUF in its own layout, what was trained in its own types.
+void export_in_place(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& out,
+                     ExportReport& report) {
+  if (model.run() && model.run()->base_format != model::kStoredFormat)
+    throw BadRecipe("export.to gguf:same: the run's base was held in {}, not as its file has it", model.run()->base_format);
+  write_gguf_in_place(ctx, source, out);
+  status("reopening and verifying");
+  verify_gguf_in_place(ctx, source, out);
+  report.comparison = measure(ctx, model, out);
+  report.as_trained = in_place_as_trained(source);
+  if (report.as_trained) require_same_answers(*report.comparison, out);
+  report.promise = report.as_trained
+                       ? "trained tensors' codes equal the trained ones bit for bit, all others the file's; answers equal"
+                       : "trained tensors equal the merged weights in their own types, all others the file's bit for bit";
+  measure_size(report, out);
+}
+
+/// Merging onto a base in number formats is another thing than merging onto the 16-bit model; says what it costs.
+void warn_of_quantized_base(eval::LoadedModel& model, std::string_view target) {
+  if (!model.adapters() || target == "adapter" || target == "gguf-lora" || !model::is_quantized(model.reader())) return;
+  const std::optional<eval::RunInfo>& run = model.run();
+  std::string cost = "the 16-bit weights that the file was made of are not at hand";
+  if (run && run->base_format != model::kStoredFormat)
+    cost = fmt::format("it is {:.1f} % away from the 16-bit weights of {} (relative, over all its matrices)",
+                       100 * model::relative_error(model.reader(), model::CheckpointReader::open(run->base_model)),
+                       run->base_model);
+  log_warning(
+      "adapters are merged onto the base as it was held in training, decoded from {}: that is what was trained, but {}. "
+      "Rounding the result anew costs what the comparison with the training graph says; the adapter alone is exact "
+      "(export.to adapter, gguf-lora)",
+      model.reader().formats(), cost);
 }
 
 void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& out,
@@ -229,7 +264,12 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   report.target = recipe.exporting.to;
   report.path = recipe.out;
   const wires::Wire* wire = model::wire_of_target(report.target);  // refuse before any work
-  if (report.target.starts_with("gguf:")) gguf_target(std::string_view(report.target).substr(5));
+  const bool in_place = report.target == fmt::format("gguf:{}", kSameTarget);
+  if (in_place && (recipe.exporting.modelfile || !recipe.exporting.split_size.empty()))
+    throw BadRecipe(
+        "export.to gguf:same writes one file in the layout of another; leave export.split_size and "
+        "export.modelfile out");
+  if (report.target.starts_with("gguf:") && !in_place) gguf_target(std::string_view(report.target).substr(5));
   if (report.target == "executorch") require_executorch();
   const auto model =
       eval::LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run, recipe.quant.scheme);
@@ -242,8 +282,16 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
         "export.to gguf-lora: {} has trained biases, embeddings or head, which a GGUF adapter does not hold; export "
         "adapter, or a merged model",
         recipe.model.run);
+  if (in_place && (!model->beside().empty() || (model->run() && model->run()->full)))
+    throw BadRecipe(
+        "export.to gguf:same: {} trained more than adapters, for which the file's layout has no place; export "
+        "another target",
+        recipe.model.run);
+  warn_of_quantized_base(*model, report.target);
   const Aside out(recipe.out);
-  if (report.target == "adapter") {
+  if (in_place) {
+    export_in_place(ctx, *model, source, out.path(), report);
+  } else if (report.target == "adapter") {
     const std::string base = model->run()->base_model;
     const std::vector<TensorView> beside(model->beside().begin(), model->beside().end());
     model::save_peft(*model->adapters(), source.table(), base, out.path(), beside);

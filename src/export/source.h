@@ -38,6 +38,10 @@ class ExportSource {
   Tensor norm(std::size_t index) const;
   /// True if rows of a matrix can be had apart at no cost: encoded(…, begin, end) of few rows then costs as many.
   bool rows_apart(std::size_t index, const quant::Codec& codec) const;
+  /// True if the codes at hand are those that it was trained with, in that codec.
+  bool has_trained_codes(std::size_t index, const quant::Codec& codec) const {
+    return trained_codes(index, codec).codec != nullptr;
+  }
   /// Rows [begin, end) of a matrix in `codec`, in HF order: the codes that it was trained with if they are in that codec,
   /// else fit and rounded now from merged().
   std::vector<std::byte> encoded(const ExecContext& ctx, std::size_t index, const quant::Codec& codec, std::int64_t begin,

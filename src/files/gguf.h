@@ -72,7 +72,7 @@ class GgufFile {
   std::uint32_t version() const { return version_; }
   std::size_t alignment() const { return alignment_; }
   const std::string& origin() const { return origin_; }
-  void release(std::span<const std::byte> bytes) const;  ///< See MappedFile::release.
+  void release(std::span<const std::byte> bytes) const;                ///< See MappedFile::release.
   std::uint64_t file_bytes() const { return file_bytes_; }             ///< Of all parts.
   const std::vector<GgufKeyValue>& values() const { return values_; }  ///< In file order.
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  ///< In file order.

@@ -64,8 +64,8 @@ enum class QuantMethod { Rtn, Percentile, Mse, Importance, Gptq };
 enum class QuantTransform { None, Awq, SmoothQuant, Rotate, RotateAwq, RotateSmoothQuant };
 
 struct ModelOptions {
-  std::string path;  ///< Hugging Face folder or GGUF file.
-  std::string run;   ///< Folder of a training run, in place of `path`.
+  std::string path;                    ///< Hugging Face folder or GGUF file.
+  std::string run;                     ///< Folder of a training run, in place of `path`.
   std::string base_format = "stored";  ///< What a frozen base is held in: as its file has it, or a scheme's formats.
 };
 

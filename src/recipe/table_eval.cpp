@@ -52,7 +52,8 @@ std::vector<Option> eval_options() {
        .help = "Of the resampling",
        .range = kSeed},
       {"export.to", "--to", field<&Recipe::exporting, &ExportOptions::to>(), kExport | kTrain | kQuantize,
-       "gguf:q4_0, gguf:q4_k_m and other schemes of llama.cpp, gguf:bf16, gguf:f16, gguf-lora (the adapter alone, for "
+       "gguf:q4_0, gguf:q4_k_m and other schemes of llama.cpp, gguf:bf16, gguf:f16, gguf:same (the layout of the quantized "
+       "GGUF that was trained on), gguf-lora (the adapter alone, for "
        "llama.cpp), a quantized folder (torchao, compressed-tensors, bitsandbytes, gptq, gptq-v2, awq: docs/wires.md), "
        "executorch, hf (merged 16-bit folder) or adapter (peft layout). With train: refuse a scheme that the target cannot "
        "carry; with quantize: where a scheme has several targets, the first one if left out"},

@@ -41,6 +41,7 @@ std::vector<Option> method_options() {
       {"quant.scheme", "--scheme", field<&Recipe::quant, &Q::scheme>(), kTrain | kQuantize | kEval | kExport | kTransform,
        "Scheme: none, int4-sym-g32, int8-int4, nf4, nvfp4, q4_0, q4_k_m, … (`temper schemes` lists them all), or one's own: "
        "SCHEME/ACTIVATIONS; RULE; … such as \"int4-sym-g32/int8-asym; head: int8-sym; layers 0-3: q8_0\" (docs/schemes.md). "
+       "With train, same: each adapted matrix in the format in which a quantized file holds it. "
        "With train: quantization-aware; with quantize, eval and export: post-training"},
       {"quant.size", "--size", field<&Recipe::quant, &Q::size>(), kQuantize | kPlan,
        "Budget: formats are chosen tensor by tensor so that the model stays below it and nearest to 16-bit; such as 90MB"},

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "eval/evaluate.h"
+#include "model/base_format.h"
+#include "model/file_scheme.h"
 #include "text/tokenizer.h"
 #include "train/session.h"
 
@@ -40,7 +42,21 @@ Start resume_from(const recipe::Recipe& asked) {
   return start;
 }
 
-Start start_of(const recipe::Recipe& recipe) {
+/// quant.scheme "same" spelt out, with the codes of the file as the first ones.
+recipe::Recipe with_scheme_of_file(recipe::Recipe recipe) {
+  if (recipe.quant.scheme != model::kFileScheme) return recipe;
+  if (recipe.train.mode == recipe::TrainMode::Full || recipe.model.base_format != model::kStoredFormat)
+    throw BadRecipe(
+        "quant.scheme same: trains adapters on a quantized file as it is; leave train.mode and "
+        "model.base_format out");
+  const auto reader = model::CheckpointReader::open(recipe.model.path);
+  recipe.quant.scheme = quant::scheme(model::scheme_of_file(reader, recipe.lora.target_modules)).name;
+  recipe.quant.init = recipe::QuantInit::Base;
+  return recipe;
+}
+
+Start start_of(const recipe::Recipe& asked) {
+  const recipe::Recipe recipe = with_scheme_of_file(asked);
   if (!recipe.train.resume.empty()) return resume_from(recipe);
   require_free(recipe.out);
   return {recipe, std::nullopt};

@@ -1,4 +1,5 @@
-// Adapters on a frozen NF4 base, against peft and bitsandbytes in f32 (tests/data/qlora; tools/oracles/make_qlora_golden.py).
+// Adapters on a frozen NF4 base, against peft and bitsandbytes in f32 (tests/data/qlora;
+// tools/oracles/make_qlora_golden.py).
 #include <gtest/gtest.h>
 
 #include <algorithm>

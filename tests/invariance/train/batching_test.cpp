@@ -135,21 +135,20 @@ TEST_P(Batching, ThreadsAreTheSameToTheBit) {
   EXPECT_TRUE(same_bits(one, two)) << "relative distance " << relative_distance(one, two);
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, Batching,
-                         ::testing::Values(Setting{DType::F32, nullptr}, Setting{DType::BF16, nullptr},
-                                           Setting{DType::F32, "q4_0"}, Setting{DType::BF16, "int4-sym-g32"},
-                                           Setting{DType::F32, "int8-int4"}, Setting{DType::BF16, "fp8-fp8"},
-                                           Setting{DType::F32, "nvfp4"}, Setting{DType::F32, nullptr, true},
-                                           Setting{DType::BF16, "q4_0", true},
-                                           Setting{DType::BF16, nullptr, false, "int4-asym-g32"},
-                                           Setting{DType::F32, "q4_0", false, "int4-asym-g32"}),
-                         [](const auto& test) {
-                           std::string name = test.param.compute == DType::F32 ? "f32_" : "bf16_";
-                           name += test.param.scheme ? test.param.scheme : "16_bit";
-                           name += test.param.full ? "_full" : std::string_view(test.param.base) == "stored" ? "_lora" : "_qlora";
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Settings, Batching,
+    ::testing::Values(Setting{DType::F32, nullptr}, Setting{DType::BF16, nullptr}, Setting{DType::F32, "q4_0"},
+                      Setting{DType::BF16, "int4-sym-g32"}, Setting{DType::F32, "int8-int4"},
+                      Setting{DType::BF16, "fp8-fp8"}, Setting{DType::F32, "nvfp4"}, Setting{DType::F32, nullptr, true},
+                      Setting{DType::BF16, "q4_0", true}, Setting{DType::BF16, nullptr, false, "int4-asym-g32"},
+                      Setting{DType::F32, "q4_0", false, "int4-asym-g32"}),
+    [](const auto& test) {
+      std::string name = test.param.compute == DType::F32 ? "f32_" : "bf16_";
+      name += test.param.scheme ? test.param.scheme : "16_bit";
+      name += test.param.full ? "_full" : std::string_view(test.param.base) == "stored" ? "_lora" : "_qlora";
+      std::ranges::replace(name, '-', '_');
+      return name;
+    });
 
 class Threads : public ::testing::TestWithParam<recipe::TrainMode> {};
 

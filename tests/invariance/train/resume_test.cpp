@@ -74,22 +74,19 @@ TEST_P(Resume, AfterEveryStep) {
 }
 
 constexpr auto kLora = recipe::TrainMode::Lora, kFull = recipe::TrainMode::Full;
-INSTANTIATE_TEST_SUITE_P(Schemes, Resume,
-                         ::testing::Values(Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16},
-                                           Case{"q4_0", "q4_0", 0, DType::F32},
-                                           Case{"int4_late", "int4-sym-g32", 3, DType::F32},
-                                           Case{"searched", "iq4_nl", 0, DType::F32},
-                                           Case{"searched_late", "iq4_nl", 2, DType::F32},
-                                           Case{"full", "q4_0; embedding,head: iq4_nl", 2, DType::F32, kFull},
-                                           Case{"full_8bit", "none", 0, DType::BF16, kFull, recipe::StateDtype::Bits8},
-                                           Case{"bf16_states", "q8_0", 0, DType::F32, kLora, recipe::StateDtype::Bf16},
-                                           Case{"lion_8bit", "none", 0, DType::F32, kFull, recipe::StateDtype::Bits8,
-                                                recipe::OptimizerName::Lion},
-                                           Case{"qlora", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32,
-                                                recipe::OptimizerName::AdamW, "int4-asym-g32"},
-                                           Case{"qlora_qat", "q4_0", 2, DType::F32, kLora, recipe::StateDtype::F32,
-                                                recipe::OptimizerName::AdamW, "int4-asym-g32"}),
-                         [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Schemes, Resume,
+    ::testing::Values(
+        Case{"lora", "none", 0, DType::F32}, Case{"lora_bf16", "none", 0, DType::BF16}, Case{"q4_0", "q4_0", 0, DType::F32},
+        Case{"int4_late", "int4-sym-g32", 3, DType::F32}, Case{"searched", "iq4_nl", 0, DType::F32},
+        Case{"searched_late", "iq4_nl", 2, DType::F32}, Case{"full", "q4_0; embedding,head: iq4_nl", 2, DType::F32, kFull},
+        Case{"full_8bit", "none", 0, DType::BF16, kFull, recipe::StateDtype::Bits8},
+        Case{"bf16_states", "q8_0", 0, DType::F32, kLora, recipe::StateDtype::Bf16},
+        Case{"lion_8bit", "none", 0, DType::F32, kFull, recipe::StateDtype::Bits8, recipe::OptimizerName::Lion},
+        Case{"qlora", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW, "int4-asym-g32"},
+        Case{"qlora_qat", "q4_0", 2, DType::F32, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW,
+             "int4-asym-g32"}),
+    [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {
   TinyRun tiny({}, "q8_0");
