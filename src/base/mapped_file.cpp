@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdint>
 #include <cstring>
 #include <utility>
 
+#include "base/drop_pages.h"
 #include "base/error.h"
 
 namespace temper {
@@ -40,12 +40,8 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::release(std::span<const std::byte> bytes) const {
-  if (bytes.data() < data_ || bytes.data() + bytes.size() > data_ + size_) return;
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(bytes.data()) + page - 1) / page * page;
-  const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size()) / page * page;
-  if (begin < end)
-    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);  // a hint: failure costs memory only
+  if (bytes.data() < data_ || bytes.data() + bytes.size() > data_ + size_) return;  // other memory would lose what it holds
+  drop_pages(bytes);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept

@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/drop_pages.h"
 #include "base/log.h"
 #include "base/parallel.h"
 #include "files/json.h"
@@ -372,7 +371,7 @@ void CheckpointReader::read(std::size_t index, const TensorView& out) const {
     }
   });
   // Who has copied a tensor keeps the copy: all those of a large file would fill the memory twice.
-  if (state_->gguf && !stored.plain) drop_pages(stored.encoded.bytes);
+  if (state_->gguf && !stored.plain) state_->release(stored.encoded.bytes);
 }
 
 std::string CheckpointReader::formats() const {

@@ -13,7 +13,7 @@ import gguf
 
 import llama_cpp
 import tiny_model
-from temper_cli import TemperTest, ok, ok_json, run, word_problems
+from temper_cli import TemperTest, ok, ok_json, run
 
 TRAINED = ["q_proj", "v_proj", "up_proj"]
 NAMES = ["attn_q", "attn_v", "ffn_up"]
@@ -35,7 +35,7 @@ class InPlace(TemperTest):
         super().setUpClass()
         folder = tiny_model.write(cls.folder / "model")
         cls.rows = cls.folder / "rows.jsonl"
-        cls.rows.write_text("".join(json.dumps(r) + "\n" for r in word_problems(12)))
+        cls.rows.write_text("".join(json.dumps({"text": f"the hat of {name} is in a bin"}) + "\n" for name in "abcdefgh"))
         cls.base = cls.folder / "base.gguf"
         ok("quantize", "--model", folder, "--scheme", "q4_k_m", "--out", cls.base)  # short rows: a mix of q5_0 and q8_0
 
