@@ -23,17 +23,6 @@ eval::ResultRow row_of(const Contender& contender, eval::LoadedModel& model) {
 
 }  // namespace
 
-std::uint64_t stored_bytes(eval::LoadedModel& model) {
-  std::uint64_t bytes = 0;
-  const model::TensorTable& table = model.reader().table();
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    const quant::EncodedView codes = model.encoded() ? model.encoded()->encoded(i) : quant::EncodedView{};
-    const std::size_t element = table[i].role == quant::Role::Norm ? sizeof(float) : dtype_size(model.arch().dtype);
-    bytes += codes.codec ? codes.bytes.size() : static_cast<std::size_t>(table[i].shape.numel()) * element;
-  }
-  return bytes;
-}
-
 std::vector<eval::ResultRow> score_contenders(const ExecContext& ctx, std::span<const Contender> contenders,
                                               std::span<const text::Sample> samples, const recipe::EvalOptions& options) {
   const eval::BootstrapOptions bootstrap{options.bootstrap, static_cast<std::uint64_t>(options.seed)};

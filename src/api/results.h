@@ -25,9 +25,6 @@ struct Contender {
   std::uint64_t bytes = 0;
 };
 
-/// Bytes of all tensors as the model's scheme (16-bit without one) would store them; norms F32.
-std::uint64_t stored_bytes(eval::LoadedModel& model);
-
 /// Scores every contender on `samples`; the base stands among them. The one of kind Tuned is the reference of KLD and top-1
 /// agreement and, together with one of kind Ptq, of what each Qat recovered.
 std::vector<eval::ResultRow> score_contenders(const ExecContext& ctx, std::span<const Contender> contenders,

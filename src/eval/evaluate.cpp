@@ -83,6 +83,11 @@ EvalReport evaluate(const ExecContext& ctx, LoadedModel& model, LoadedModel* ref
   if (reference != nullptr) report.reference = reference->description();
   report.compute = ctx.compute == DType::BF16 ? "bf16" : "f32";
   report.bootstrap = recipe.eval.bootstrap;
+  if (model.encoded() != nullptr) {
+    report.weight_bytes = stored_bytes(model);
+    report.bits_per_weight =
+        8.0 * static_cast<double>(report.weight_bytes) / static_cast<double>(model.reader().weight_count());
+  }
   if (!rows_path.empty()) {
     status(fmt::format("reading {}", rows_path));
     const std::int64_t max_rows = recipe.eval.rows > 0 ? recipe.eval.rows : recipe.data.max_rows;

@@ -33,14 +33,17 @@ struct EvalReport {
   std::optional<Figures> data;
   std::optional<TextFigures> text;
   std::optional<ChoiceReport> choices;
-  std::int64_t bootstrap = 0;  ///< Resamples behind each interval.
+  std::uint64_t weight_bytes = 0;  ///< Of a model in a scheme: stored_bytes; else 0.
+  double bits_per_weight = 0;      ///< The same over all weights.
+  std::int64_t bootstrap = 0;      ///< Resamples behind each interval.
   double seconds = 0;
 };
 
 /// One object. Rows: `nll` (nats per labelled token), `nll_ci` [low, high], `tokens`, `rows`; with a reference
 /// `reference_nll`, `nll_difference`, `kld`, `top1_agreement` and `…_ci` of each, and `max_kld`. Text: `perplexity`,
 /// `perplexity_ci`, the figures above with `text_` in front (`text_tokens`: those scored), and `windows`: how it was
-/// counted. Choices: `accuracy`, `accuracy_normalized`, `…_ci`, `chance`, `items`.
+/// counted. With a scheme `weight_bytes` and `bits_per_weight`. Choices: `accuracy`, `accuracy_normalized`, `…_ci`,
+/// `chance`, `items`.
 nlohmann::ordered_json to_json(const EvalReport& report);
 /// The same as lines of text for people.
 std::string to_text(const EvalReport& report);

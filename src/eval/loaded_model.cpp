@@ -114,6 +114,17 @@ std::string LoadedModel::description() const {
   return fmt::format("{} ({})", name, reader_->formats());
 }
 
+std::uint64_t stored_bytes(LoadedModel& model) {
+  std::uint64_t bytes = 0;
+  const model::TensorTable& table = model.reader().table();
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const quant::EncodedView codes = model.encoded() ? model.encoded()->encoded(i) : quant::EncodedView{};
+    const std::size_t element = table[i].role == quant::Role::Norm ? sizeof(float) : dtype_size(model.arch().dtype);
+    bytes += codes.codec ? codes.bytes.size() : static_cast<std::size_t>(table[i].shape.numel()) * element;
+  }
+  return bytes;
+}
+
 std::string codes_checksum(const model::EncodedWeights& weights) {
   Checksum checksum;
   for (std::size_t i = 0; i < weights.table().size(); ++i) checksum.add(weights.encoded(i).bytes);

@@ -65,6 +65,9 @@ class LoadedModel {
   std::unique_ptr<model::Transformer> transformer_;
 };
 
+/// Bytes of all tensors as the model's scheme (16-bit without one) would store them; norms F32.
+std::uint64_t stored_bytes(LoadedModel& model);
+
 /// XXH3-64, in hex, of all encoded tensors in table order.
 std::string codes_checksum(const model::EncodedWeights& weights);
 

@@ -46,6 +46,10 @@ ordered_json to_json(const EvalReport& report) {
   json["model"] = report.model;
   if (!report.reference.empty()) json["reference"] = report.reference;
   json["compute"] = report.compute;
+  if (report.weight_bytes > 0) {
+    json["weight_bytes"] = report.weight_bytes;
+    json["bits_per_weight"] = report.bits_per_weight;
+  }
   if (report.data) put_figures(json, "", "rows", *report.data);
   if (report.text) {
     const TextFigures& text = *report.text;
@@ -77,6 +81,9 @@ std::string to_text(const EvalReport& report) {
   std::string out = line("model", report.model);
   if (!report.reference.empty()) out += line("reference", report.reference);
   out += line("products in", report.compute);
+  if (report.weight_bytes > 0)
+    out += line("weights", fmt::format("{:.1f} MB, {:.2f} bits/weight", static_cast<double>(report.weight_bytes) * 1e-6,
+                                       report.bits_per_weight));
   if (report.data) {
     const Score& score = report.data->score;
     out += line("rows", fmt::format("{} with {} labelled tokens", score.rows.size(), score.tokens));

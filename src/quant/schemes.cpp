@@ -64,6 +64,8 @@ std::vector<Scheme> make_table() {
   torchao("int8-int4", "int4-sym-g32-bf16", "int8-asym", "int8-sym-bf16");
   torchao("int8-int8", "int8-symeps-bf16", "int8-symeps");
   torchao("fp8-int4", "int4-mslk-g128-bf16", "fp8-e4m3");
+  torchao("fp8-int4-g64", "int4-mslk-g64-bf16", "fp8-e4m3");
+  torchao("fp8-int4-g32", "int4-mslk-g32-bf16", "fp8-e4m3");
   torchao("fp8-fp8", "fp8-e4m3-bf16", "fp8-e4m3");
   torchao("mxfp8", "mxfp8-e4m3", "mxfp8-e4m3");
   torchao("cactus", "int8-sym-g32-bf16");
