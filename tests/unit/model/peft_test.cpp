@@ -103,6 +103,13 @@ TEST_F(PeftFiles, ReadsWhatPeftWroteAndMergesToItsWeights) {
   }
 }
 
+// `scaling` of peft 0.21's layers with use_rslora and without, for the same rank and alpha.
+TEST(LoraScale, EqualsPeft) {
+  EXPECT_EQ((LoraConfig{.r = 4, .alpha = 8, .rslora = true, .target_modules = {}}.scale()), 4.0f);
+  EXPECT_EQ((LoraConfig{.r = 3, .alpha = 5, .rslora = true, .target_modules = {}}.scale()), 2.886751345948129f);
+  EXPECT_EQ((LoraConfig{.r = 4, .alpha = 8, .rslora = false, .target_modules = {}}.scale()), 2.0f);
+}
+
 TEST_F(PeftFiles, RoundTripKeepsEveryBitAndTheConfig) {
   LoraConfig config;
   config.r = 3;
