@@ -6,6 +6,7 @@
 #include "model/base_format.h"
 #include "model/kept_codes.h"
 #include "model/peft.h"
+#include "model/static_ranges.h"
 #include "model/trained_weights.h"
 #include "quant/scheme.h"
 
@@ -56,15 +57,22 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   const std::string used = trained ? run->scheme : scheme;
   const quant::Scheme* formats = used == kNoScheme ? nullptr : &quant::scheme(used);
 
+  const auto require_ranges = [&](const model::TensorTable& table) {
+    if (maker || !formats || (trained && run->static_ranges) || !model::needs_ranges(table, *formats)) return;
+    throw BadRecipe(
+        "scheme {}: activations have static ranges, which nothing has measured; give --calibration (text, or JSONL of rows)",
+        formats->name);
+  };
   const std::filesystem::path base = run ? std::filesystem::path(run->base_model) : path;
   status(fmt::format("opening {}", base.string()));
   loaded->reader_ = std::make_unique<model::CheckpointReader>(
       model::open_base(ctx, base, run ? run->base_format : std::string(model::kStoredFormat)));
   if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
+  require_ranges(loaded->reader_->table());
   loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));
   if (run && run->full) {
     loaded->replace_reader(model::with_trained_weights(*loaded->reader_, path / model::kTrainedWeightsName));
-  } else if (run) {
+  } else if (run && !run->weights_stay) {
     loaded->adapters_ =
         std::make_unique<model::Adapters>(model::load_peft(loaded->reader_->table(), path / "adapter", &loaded->beside_));
     if (!loaded->beside_.empty()) loaded->replace_reader(model::with_masters(ctx, *loaded->reader_, loaded->beside_));
@@ -86,6 +94,7 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
       maker->fill(ctx, *loaded->encoded_, *loaded->tokenizer_);
     } else {
       std::vector<model::Encoding> how;
+      if (trained && run->static_ranges) model::restore_ranges(path / model::kRangesName, *loaded->encoded_);
       if (trained && run->kept_codes) how = model::restore_kept_codes(ctx, path / model::kKeptCodesName, *loaded->encoded_);
       loaded->encoded_->encode(ctx, loaded->adapters_.get(), nullptr, how);
     }

@@ -26,6 +26,8 @@ RunInfo read_run_info(const std::filesystem::path& folder) {
   info.merged_in_f32 = files::optional_bool(json, "merged_in_f32", origin).value_or(false);
   info.kept_codes = files::optional_bool(json, "kept_codes", origin).value_or(false);
   info.full = files::optional_string(json, "mode", origin).value_or("lora") == "full";
+  info.weights_stay = files::optional_bool(json, "weights_stay", origin).value_or(false);
+  info.static_ranges = files::optional_bool(json, "static_ranges", origin).value_or(false);
   info.steps = files::require_int(json, "steps", origin, 0);
   info.codes_checksum = files::optional_string(json, "codes_checksum", origin).value_or("");
   return info;
@@ -39,6 +41,8 @@ void write_run_info(const RunInfo& info, const std::filesystem::path& folder) {
   if (info.merged_in_f32) json["merged_in_f32"] = true;
   if (info.kept_codes) json["kept_codes"] = true;
   if (info.full) json["mode"] = "full";
+  if (info.weights_stay) json["weights_stay"] = true;
+  if (info.static_ranges) json["static_ranges"] = true;
   json["steps"] = info.steps;
   if (!info.codes_checksum.empty()) json["codes_checksum"] = info.codes_checksum;
   write_file(folder / kFileName, json.dump(2) + "\n");

@@ -31,6 +31,14 @@ class ExportSource {
   /// The scheme of the codes at hand, or null.
   const quant::Scheme* trained_scheme() const { return trained_ ? &trained_->scheme() : nullptr; }
 
+  /// Static ranges that the codes at hand go with; unknown without.
+  quant::StaticRange input_range(std::size_t index) const {
+    return trained_ ? trained_->input_range(index) : quant::StaticRange();
+  }
+  quant::StaticRange output_range(std::size_t index) const {
+    return trained_ ? trained_->output_range(index) : quant::StaticRange();
+  }
+
   /// A matrix in HF order and in the checkpoint's dtype (arch().dtype), adapters merged: round(W + s·B·A); or what stands in
   /// its place in the base of the codes at hand.
   Tensor merged(const ExecContext& ctx, std::size_t index) const;

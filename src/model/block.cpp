@@ -40,6 +40,7 @@ void tap(const BlockCall& c, LinearInput which, const TensorView& x) {
 class ProductInput {
  public:
   ProductInput(const BlockCall& call, const TensorView& x) : call_(call), x_(x) {}
+  const TensorView& before_rounding() const { return x_; }
   const TensorView& of(Linear l) {
     const quant::InputFormat rounding = ops::input_rounding(call_.ctx, call_.weights[l]);
     if (!rounding) return x_;
@@ -55,9 +56,9 @@ class ProductInput {
   quant::InputFormat rounding_;
 };
 
-/// y (= or, with `accumulate`, +=) x · Wᵀ + bias, plus s · (x · Aᵀ) · Bᵀ where an adapter is applied unmerged. x T; y T or
-/// F32.
-void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate = false) {
+/// y (= or, with `accumulate`, +=) x · Wᵀ + bias, not rounded to the weight's output format, plus s · (x · Aᵀ) · Bᵀ where an
+/// adapter is applied unmerged. x T; y T or F32.
+void product_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate) {
   const Adapters::Entry* lora = c.merged ? nullptr : c.lora[at(l)];
   const TensorView bias = bias_of(c, l);
   ArenaScope scope(*c.ctx.workspace);
@@ -75,11 +76,30 @@ void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const Ten
   if (through_f32) ops::convert(c.ctx, sum, y);
 }
 
-/// Projections of the same x: one op where there is no bias and no adapter is applied unmerged.
+bool shows_output(const BlockCall& c, Linear l) { return c.taps && c.taps->wants_output(c.layer, l); }
+
+/// The same, shown to the taps, and rounded to the weight's output format where it has one.
+void linear_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate = false) {
+  const quant::InputFormat rounding = ops::output_rounding(c.weights[l]);
+  if (!rounding && !shows_output(c, l)) return product_forward(c, l, x, y, accumulate);
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView product = c.ctx.workspace->allocate(x.dtype, y.shape);
+  product_forward(c, l, x, product, false);
+  if (shows_output(c, l)) c.taps->output(c.ctx, c.layer, l, product);
+  ops::round_activations(c.ctx, product, rounding, product);
+  if (accumulate)
+    ops::add(c.ctx, y, product, y);
+  else
+    ops::convert(c.ctx, product, y);
+}
+
+/// Projections of the same x: one op where there is no bias, no adapter is applied unmerged and no product is rounded.
 void linears_forward(const BlockCall& c, std::span<const Linear> linears, const TensorView& x,
                      std::span<const TensorView> y) {
-  const bool plain =
-      std::ranges::all_of(linears, [&](Linear l) { return (c.merged || c.lora[at(l)] == nullptr) && !bias_of(c, l); });
+  const bool plain = std::ranges::all_of(linears, [&](Linear l) {
+    return (c.merged || c.lora[at(l)] == nullptr) && !bias_of(c, l) && !ops::output_rounding(c.weights[l]) &&
+           !shows_output(c, l);
+  });
   std::array<ops::LinearPart, 3> parts;
   for (std::size_t i = 0; i < linears.size(); ++i) {
     parts[i] = {c.weights[linears[i]], y[i]};
@@ -88,29 +108,68 @@ void linears_forward(const BlockCall& c, std::span<const Linear> linears, const 
   if (plain) ops::linear(c.ctx, x, std::span(parts).first(linears.size()));
 }
 
+/// dy as the product's own gradient: through the mask of its output's range.
+TensorView before_output_rounding(const BlockCall& c, Linear l, const TensorView& x, const TensorView& dy) {
+  const quant::InputFormat rounding = ops::output_rounding(c.weights[l]);
+  if (!rounding) return dy;
+  const TensorView out = c.ctx.workspace->allocate(dy.dtype, dy.shape);
+  ops::convert(c.ctx, dy, out);
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView product = c.ctx.workspace->allocate(x.dtype, dy.shape);
+  product_forward(c, l, x, product, false);  // not kept: only these formats look at it again
+  const quant::RangeGradient range = ops::clip_backward(c.ctx, product, rounding, out);
+  if (c.backward_taps) c.backward_taps->output_range(c.layer, l, range);
+  return out;
+}
+
+/// dW = dyᵀ · x, a tile of rows at a time, for whoever asked for it.
+void hand_out_weight_gradient(const BlockCall& c, Linear l, const TensorView& x, const TensorView& dy) {
+  constexpr std::int64_t kTile = 256;
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView all = c.ctx.workspace->allocate(DType::F32, {std::min(kTile, dy.cols()), x.cols()});
+  for (std::int64_t first = 0; first < dy.cols(); first += kTile) {
+    const std::int64_t end = std::min(first + kTile, dy.cols());
+    const TensorView dw = all.slice_rows(0, end - first);
+    ops::matmul(c.ctx, dy.slice_cols(first, end), x, dw, {.transpose_a = true});
+    c.backward_taps->weight_gradient(c.ctx, c.layer, l, first, dw);
+  }
+}
+
 /// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx, dbias += Σ dy,
-/// all with x as the product saw it; dx is that of x before its rounding, too (straight-through). x, dy T; dx T or F32. With
-/// merged weights the straight-through estimator takes the gradient of W as that of the merged matrix, so dx has no part of
-/// A's.
-void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const TensorView& dy, const TensorView& dx,
+/// all with x as the product saw it; dx is that of x before its rounding, too (straight-through, with the mask of a static
+/// range). x, dy T; dx T or F32. With merged weights the straight-through estimator takes the gradient of W as that of the
+/// merged matrix, so dx has no part of A's.
+void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const TensorView& dy_rounded, const TensorView& dx,
                      bool accumulate, const TensorView& dw, const TensorView& dbias = {}) {
   const ExecContext& ctx = c.ctx;
   const Adapters::Entry* lora = c.lora[at(l)];
-  const TensorView x = lora || dw ? input.of(l) : TensorView{};
+  const bool hands_out = c.backward_taps && c.backward_taps->wants_weight_gradient(c.layer, l);
+  const TensorView x = lora || dw || hands_out ? input.of(l) : TensorView{};
   ArenaScope scope(*ctx.workspace);
-  const bool low_rank_dx = lora && !c.merged;
-  const bool through_f32 = low_rank_dx && dx.dtype != DType::F32;
+  const TensorView dy = before_output_rounding(c, l, input.before_rounding(), dy_rounded);
+  const quant::InputFormat rounding = ops::input_rounding(ctx, c.weights[l]);
+  const bool low_rank_dx = lora && !c.merged, clipped = quant::clips(rounding);
+  const bool through_f32 = (low_rank_dx && dx.dtype != DType::F32) || clipped;
   const TensorView sum = through_f32 ? ctx.workspace->allocate(DType::F32, dx.shape) : dx;
-  ops::matmul(ctx, dy, c.weights[l].dense, sum, {.accumulate = accumulate});
+  ops::matmul(ctx, dy, c.weights[l].dense, sum, {.accumulate = accumulate && !clipped});
   if (dw) ops::matmul(ctx, dy, x, dw, {.transpose_a = true, .accumulate = true});
+  if (hands_out) hand_out_weight_gradient(c, l, x, dy);
   if (dbias) ops::add_column_sums(ctx, dy, dbias);
-  if (!lora) return;
-  const ProfileSection section("low-rank");
-  const TensorView dyb = low_rank_dx ? ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()}) : TensorView{};
-  ops::lora_backward(ctx, x, dy, {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, c.lora_scale},
-                     low_rank_dx ? &dyb : nullptr);
-  if (low_rank_dx) ops::matmul(ctx, dyb, lora->operand_a, sum, {.accumulate = true});
-  if (through_f32) ops::convert(ctx, sum, dx);
+  if (lora) {
+    const ProfileSection section("low-rank");
+    const TensorView dyb = low_rank_dx ? ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()}) : TensorView{};
+    ops::lora_backward(ctx, x, dy, {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, c.lora_scale},
+                       low_rank_dx ? &dyb : nullptr);
+    if (low_rank_dx) ops::matmul(ctx, dyb, lora->operand_a, sum, {.accumulate = true});
+  }
+  if (clipped) {
+    const quant::RangeGradient range = ops::clip_backward(ctx, input.before_rounding(), rounding, sum);
+    if (c.backward_taps) c.backward_taps->input_range(c.layer, l, range);
+  }
+  if (clipped && accumulate)
+    ops::add(ctx, dx, sum, dx);
+  else if (through_f32)
+    ops::convert(ctx, sum, dx);
 }
 
 }  // namespace

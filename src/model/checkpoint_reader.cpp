@@ -206,6 +206,9 @@ void CheckpointReader::State::open_quantized(const files::Json& config, const st
     stored.format = m.codec->name();
     stored.file_bytes = bytes;
     stored.input = m.input;
+    stored.input_range = m.input_range;
+    stored.output = m.output;
+    stored.output_range = m.output_range;
     stored.encoded = {m.codec, m.rows, m.cols, put_together[i]};
   }
 }

@@ -12,6 +12,7 @@
 #include "model/arch.h"
 #include "model/tensor_table.h"
 #include "quant/codec.h"
+#include "quant/static_range.h"
 
 namespace temper::model {
 
@@ -25,6 +26,9 @@ struct StoredTensor {
   std::string format;               ///< "BF16", "q4_1", …
   /// What activations are rounded to before they are multiplied with it, if its checkpoint says so; in f32 arithmetic.
   const quant::Codec* input = nullptr;
+  quant::StaticRange input_range = {};   ///< Of `input`, where its range is given.
+  const quant::Codec* output = nullptr;  ///< What its products are rounded to, and the range.
+  quant::StaticRange output_range = {};
   std::size_t file_bytes = 0;  ///< In the file: a quantized Hugging Face folder spreads it over several tensors.
   /// As stored.
   std::span<const std::byte> bytes() const {

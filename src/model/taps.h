@@ -30,6 +30,10 @@ class Taps {
   /// x T [rows, in], valid during the call, before it is rounded for 8-bit products; `layer` is -1 for the head, which sees
   /// only the rows whose logits or loss are asked for. Called from one thread, blocks and batches in order.
   virtual void input(const ExecContext& ctx, int layer, LinearInput which, const TensorView& x) = 0;
+  /// True if `output` is to be called for a projection.
+  virtual bool wants_output(int, Linear) const { return false; }
+  /// y T [rows, out]: the projection's product with its bias, before it is rounded or added to anything.
+  virtual void output(const ExecContext&, int, Linear, const TensorView&) {}
 };
 
 }  // namespace temper::model

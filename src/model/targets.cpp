@@ -15,6 +15,7 @@ std::vector<wires::Matrix> wire_matrices(const TensorTable& table, const quant::
     const bool norm = info.role == quant::Role::Norm, looked_up = info.role == quant::Role::Embedding;
     all.push_back({info.hf_name, info.role, norm ? 1 : info.shape[0], info.shape[info.shape.rank() - 1],
                    scheme.codec_for(info.place), looked_up ? nullptr : scheme.input_codec_for(info.place), dtype});
+    all.back().output = scheme.output_codec_for(info.place);
   }
   const TensorInfo& head = table[table.head()];
   if (head.place.tied && all[table.head()].codec) {
@@ -47,7 +48,7 @@ void require_carried(const wires::Wire& wire, const TensorTable& table, const qu
           "{}: a model that stores several matrices as one ({}) is not written to quantized folders; GGUF targets carry it",
           wire.name(), info.fused->hf_name);
   for (const wires::Matrix& matrix : wire_matrices(table, scheme, dtype))
-    if (const std::string why = wire.refusal(matrix); !why.empty())
+    if (const std::string why = wires::refusal(wire, matrix); !why.empty())
       throw BadRecipe("{} cannot carry scheme {}: {}: {}. Schemes that it carries: {}", wire.name(), scheme.name,
                       matrix.name, why, fmt::join(wires::schemes_of(wire.name()), ", "));
 }

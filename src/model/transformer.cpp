@@ -108,7 +108,8 @@ class Transformer::Pass {
     model_.weights_.release(layer);
   }
   BlockCall call(int layer, const BlockWeights& weights) const {
-    BlockCall call{ctx_, model_.arch_, batch_, model_.rope(layer), weights, {}, 0.0f, model_.merged_, layer, model_.taps_};
+    BlockCall call{ctx_,           model_.arch_, batch_,       model_.rope(layer),   weights, {}, 0.0f,
+                   model_.merged_, layer,        model_.taps_, model_.backward_taps_};
     if (const Adapters* adapters = model_.adapters_) {
       call.lora_scale = adapters->config().scale();
       for (std::size_t l = 0; l < kLinears.size(); ++l) call.lora[l] = adapters->find(layer, kLinears[l]);
@@ -256,10 +257,12 @@ double Transformer::loss_backward(const ExecContext& ctx, const BatchView& batch
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
   std::vector<float> nll(rows.size());
-  const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(base, table_.head())};
+  quant::RangeGradient head_range;
+  const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(base, table_.head()), &head_range};
   ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense), targets_of(batch, rows), grad_scale, nll,
                             &head, arch_.logit_softcap);
   const double sum = checked_sum(nll, rows);
+  if (backward_taps_) backward_taps_->head_range(head_range);
   const TensorView dtop = ctx.workspace->allocate(DType::F32, top.x.shape);
   ops::zero(ctx, dtop);
   ops::rmsnorm_backward(ctx, head.dhidden, top.x, weights_.final_norm(), top.rstd, dtop, wanted(base, table_.final_norm()));

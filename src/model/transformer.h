@@ -9,6 +9,7 @@
 
 #include "model/adapters.h"
 #include "model/arch.h"
+#include "model/backward_taps.h"
 #include "model/taps.h"
 #include "model/weights.h"
 #include "ops/ops.h"
@@ -54,6 +55,8 @@ class Transformer {
   void set_recompute(Recompute recompute) { recompute_ = recompute; }
   /// Who sees the linears' inputs from now on; null: nobody.
   void set_taps(Taps* taps) { taps_ = taps; }
+  /// Who takes gradients of weights and ranges from forward_backward from now on; null: nobody.
+  void set_backward_taps(BackwardTaps* taps) { backward_taps_ = taps; }
 
   /// One micro-batch of training: returns Σ nll over labelled rows, and adds gradients of grad_scale · Σ nll to the
   /// adapters' (and to base's where wanted). Working memory comes from ctx.workspace. Throws Diverged, naming where, if the
@@ -94,6 +97,7 @@ class Transformer {
   bool merged_;
   Recompute recompute_ = Recompute::None;
   Taps* taps_ = nullptr;
+  BackwardTaps* backward_taps_ = nullptr;
   RopeTable global_rope_, local_rope_;
   std::int64_t rope_length_ = 0;  // sequences that the tables were made for
   TensorTable table_;

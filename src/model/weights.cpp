@@ -59,7 +59,13 @@ ops::Weight BaseWeights::reordered(const StoredTensor& stored) {
     codes.bytes = {reinterpret_cast<const std::byte*>(rows->data), rows->bytes()};
   }
   ops::Weight weight(codes);
-  if (stored.input) weight.input = &quant::in_dtype(*stored.input, compute_);
+  // A static scale that bf16 does not hold keeps the arithmetic of f32.
+  const auto twin = [&](const quant::Codec* codec, const quant::StaticRange& range) {
+    const bool exact = to_float(to_bf16(range.scale)) == range.scale;
+    return codec && exact ? &quant::in_dtype(*codec, compute_) : codec;
+  };
+  weight.input = twin(stored.input, weight.input_range = stored.input_range);
+  weight.output = twin(stored.output, weight.output_range = stored.output_range);
   return weight;
 }
 
@@ -172,6 +178,8 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
   const TensorTable& table = base.table();
   codecs_.resize(table.size());
   inputs_.resize(table.size());
+  outputs_.resize(table.size());
+  factors_.resize(table.size());
   encoded_.resize(table.size());
   operands_.resize(table.size());
   for (std::size_t i = 0; i < table.size(); ++i) {
@@ -181,7 +189,9 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
       throw BadRecipe("scheme {}: no block divides the rows of {} {}; it can be quantized (it stays 16-bit) but not trained",
                       scheme.name, table[i].hf_name, table[i].shape.str());
     if (const quant::Codec* input = scheme.input_codec_for(table[i].place))
-      inputs_[i] = &quant::in_dtype(*input, ctx.compute);
+      inputs_[i].codec = &quant::in_dtype(*input, ctx.compute);
+    if (const quant::Codec* output = scheme.output_codec_for(table[i].place))
+      outputs_[i].codec = &quant::in_dtype(*output, ctx.compute);
     if (!codec || codes != Codes::Rounded) continue;
     const Shape& shape = table[i].shape;
     encoded_[i].resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
@@ -239,7 +249,8 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, std::size_t inde
   if (how == Encoding::Leave) return stats;
   const ArenaScope scope(*ctx.workspace);
   ops::merge_and_encode(ctx, base_.values(ctx, index, merged_), lora, merged_, *codecs_[index], encoded_[index], &stats,
-                        how == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept);
+                        how == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept,
+                        how == Encoding::Fit ? factors_[index] : std::span<const float>());
   return stats;
 }
 
@@ -267,7 +278,7 @@ BlockWeights EncodedWeights::acquire(const ExecContext& ctx, int layer, WeightFo
       continue;
     }
     weights.linear[l] = ops::Weight(encoded(index));
-    weights.linear[l].input = inputs_[index];
+    set_rounding(weights.linear[l], index);
     if (!needs_dense(ctx, weights.linear[l], form)) continue;
     if (!scratch_[l]) scratch_[l] = Tensor(ctx.compute, table[index].shape);
     ops::decode(ctx, encoded(index), scratch_[l]);
@@ -296,8 +307,42 @@ ops::Weight EncodedWeights::embedding() const {
 ops::Weight EncodedWeights::head(const ExecContext& ctx, WeightForm form) {
   const std::size_t index = table().head();
   ops::Weight head = operands_[index] ? ops::Weight(encoded(index), operands_[index]) : base_.head(ctx, form);
-  head.input = inputs_[index];
+  set_rounding(head, index);
   return head;
+}
+
+void EncodedWeights::set_rounding(ops::Weight& weight, std::size_t index) const {
+  const auto usable = [](const quant::InputFormat& format) {
+    return format.codec && (format.range.known() || !quant::has_static_range(*format.codec));
+  };
+  if (usable(inputs_[index])) weight.input = inputs_[index].codec, weight.input_range = inputs_[index].range;
+  if (usable(outputs_[index])) weight.output = outputs_[index].codec, weight.output_range = outputs_[index].range;
+}
+
+void EncodedWeights::set_factors(std::size_t index, std::span<const float> factors) {
+  const quant::EncodedView codes = encoded(index);
+  if (!codes.codec || !codes.codec->has_learnable_scales() ||
+      std::ssize(factors) != codes.rows * codes.codec->groups(codes.cols))
+    throw LogicError("{}: {} factors of scales", table()[index].hf_name, factors.size());
+  factors_[index] = factors;
+}
+
+ops::LearntScales EncodedWeights::learnt_scales(const ExecContext& ctx, const Adapters* adapters, std::size_t index,
+                                                std::int64_t first, std::int64_t n, ops::LoraView& lora) const {
+  const quant::EncodedView codes = encoded(index);
+  const std::int64_t groups = codes.codec->groups(codes.cols);
+  ops::LearntScales scales{
+      base_.values(ctx, index, merged_).slice_rows(first, first + n),
+      nullptr,
+      merged_,
+      {codes.codec, n, codes.cols, codes.row_range(first, first + n)},
+      factors_[index].subspan(static_cast<std::size_t>(first * groups), static_cast<std::size_t>(n * groups))};
+  if (const Adapters::Entry* entry = adapters ? adapters->find(index) : nullptr) {
+    lora = adapters->lora(*entry);
+    lora.b = lora.b.slice_rows(first, first + n);
+    scales.lora = &lora;
+  }
+  return scales;
 }
 
 }  // namespace temper::model

@@ -132,6 +132,14 @@ class EncodedWeights : public WeightSource {
 
   /// The format of a tensor, or null where it stays 16-bit.
   const quant::Codec* codec(std::size_t index) const { return codecs_[index]; }
+  /// What activations are rounded to before products with a tensor, and what products are rounded to: as the scheme says,
+  /// in the arithmetic of operands; null: nothing. Formats with a static range are used from when it is given.
+  const quant::Codec* input(std::size_t index) const { return inputs_[index].codec; }
+  const quant::Codec* output(std::size_t index) const { return outputs_[index].codec; }
+  const quant::StaticRange& input_range(std::size_t index) const { return inputs_[index].range; }
+  const quant::StaticRange& output_range(std::size_t index) const { return outputs_[index].range; }
+  void set_input_range(std::size_t index, const quant::StaticRange& range) { inputs_[index].range = range; }
+  void set_output_range(std::size_t index, const quant::StaticRange& range) { outputs_[index].range = range; }
   /// Codes and parameters of a tensor, rows in HF order, of all rows.
   void set(const ExecContext& ctx, std::size_t index, std::vector<std::byte> bytes);
 
@@ -141,6 +149,14 @@ class EncodedWeights : public WeightSource {
   /// in the table, is asked only for these; empty: fits all.
   quant::CodeStats encode(const ExecContext& ctx, const Adapters* adapters,
                           std::vector<quant::CodeStats>* per_tensor = nullptr, std::span<const Encoding> how = {});
+  /// Factors of the scales of a projection (quant/learnt_scales.h), F32 [rows, groups], for encode from now on; they must
+  /// outlive this.
+  void set_factors(std::size_t index, std::span<const float> factors);
+  /// The matrix as encode makes it (in the workspace where the base holds it in a number format), for the gradients of its
+  /// factors: rows [first, first + n). `lora` holds the adapter's
+  /// part of them.
+  ops::LearntScales learnt_scales(const ExecContext& ctx, const Adapters* adapters, std::size_t index, std::int64_t first,
+                                  std::int64_t n, ops::LoraView& lora) const;
 
   BlockWeights acquire(const ExecContext& ctx, int layer, WeightForm form) override;
   void release(int) override {}
@@ -164,12 +180,15 @@ class EncodedWeights : public WeightSource {
  private:
   void merge(const ExecContext& ctx, std::size_t index, const ops::LoraView& lora);
   quant::CodeStats encode(const ExecContext& ctx, std::size_t index, const ops::LoraView* lora, Encoding how);
+  void set_rounding(ops::Weight& weight, std::size_t index) const;
 
   BaseWeights& base_;
   const quant::Scheme& scheme_;
   std::vector<const quant::Codec*> codecs_;  ///< By tensor; nullptr: it stays as it is.
   DType merged_;
-  std::vector<const quant::Codec*> inputs_;      ///< By tensor: what its products' activations are rounded to.
+  /// By tensor: what its products' activations are rounded to, and its products.
+  std::vector<quant::InputFormat> inputs_, outputs_;
+  std::vector<std::span<const float>> factors_;  ///< By tensor; empty: none.
   std::vector<std::vector<std::byte>> encoded_;  // by table index; empty where 16-bit
   std::vector<Tensor> operands_;                 // by table index; decoded embedding and head, projections that stay 16-bit
   std::array<Tensor, kLinears.size()> scratch_;

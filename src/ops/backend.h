@@ -16,6 +16,8 @@ class Backend {
                       bool accumulate) const = 0;
   virtual void round_activations(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
                                  const TensorView& out) const = 0;
+  virtual quant::RangeGradient clip_backward(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
+                                             const TensorView& grad) const = 0;
   virtual void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) const = 0;
   virtual void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const TensorView& out) const = 0;
   virtual void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row) const = 0;
@@ -61,7 +63,9 @@ class Backend {
                           const TensorView& out) const = 0;
   virtual void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
                                 const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
-                                Parameters parameters) const = 0;
+                                Parameters parameters, std::span<const float> factors) const = 0;
+  virtual void factor_gradients(const ExecContext& ctx, const LearntScales& scales, const TensorView& dw,
+                                std::span<float> grads) const = 0;
   virtual void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out) const = 0;
   virtual void adamw(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
                      const OptimizerState& v, const AdamW& options) const = 0;

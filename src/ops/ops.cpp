@@ -188,7 +188,7 @@ void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, c
 }
 
 quant::InputFormat input_rounding(const ExecContext& ctx, const Weight& weight) {
-  if (weight.input) return {quant::ActivationGrid::None, weight.input};
+  if (weight.input) return {quant::ActivationGrid::None, weight.input, weight.input_range};
   if (ctx.activations != Activations::Bits8 || !weight.encoded.codec) return {};
   return {quant::activation_grid(*weight.encoded.codec), nullptr};
 }
@@ -210,6 +210,16 @@ void round_activations(const ExecContext& ctx, const TensorView& x, const quant:
     ctx.backend->round_activations(ctx, x, rounding, out);
   else if (x.data != out.data)
     ctx.backend->convert(ctx, x, out);
+}
+
+quant::RangeGradient clip_backward(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
+                                   const TensorView& grad) {
+  const Checker check("clip_backward", ctx, {{"x", &x}, {"grad", &grad}});
+  check.activation(x);
+  check.dtype(grad.dtype == x.dtype || grad.dtype == DType::F32, "F32 or that of x for grad");
+  check.same_shape(x, grad);
+  check.require(quant::clips(rounding), "a format with a known static range");
+  return is_empty(x) ? quant::RangeGradient{} : ctx.backend->clip_backward(ctx, x, rounding, grad);
 }
 
 void convert(const ExecContext& ctx, const TensorView& in, const TensorView& out) {
@@ -463,7 +473,7 @@ void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& 
 
 void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
                       const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
-                      Parameters parameters) {
+                      Parameters parameters, std::span<const float> factors) {
   const Checker check("merge_and_encode", ctx, {{"base", &base}});
   check.storage(base);
   if (storage != DType::F32 && storage != DType::BF16 && storage != DType::F16)
@@ -474,8 +484,23 @@ void merge_and_encode(const ExecContext& ctx, const TensorView& base, const Lora
   const std::size_t bytes = static_cast<std::size_t>(base.rows()) * codec.row_bytes(base.cols());
   if (encoded.size() != bytes)
     throw LogicError("merge_and_encode: expected {} encoded bytes, found {}", bytes, encoded.size());
+  if (!factors.empty())
+    check.require(parameters == Parameters::Fit && std::ssize(factors) == base.rows() * codec.groups(base.cols()),
+                  "a factor for each group, of scales that are fit");
   check.work(lora ? lora_flops(base, *lora) : 0.0, static_cast<double>(bytes));
-  if (!is_empty(base)) ctx.backend->merge_and_encode(ctx, base, lora, storage, codec, encoded, stats, parameters);
+  if (!is_empty(base)) ctx.backend->merge_and_encode(ctx, base, lora, storage, codec, encoded, stats, parameters, factors);
+}
+
+void factor_gradients(const ExecContext& ctx, const LearntScales& scales, const TensorView& dw, std::span<float> grads) {
+  const Checker check("factor_gradients", ctx, {{"base", &scales.base}, {"dw", &dw}});
+  check.storage(scales.base);
+  check.f32({&dw});
+  check.same_shape(scales.base, dw);
+  if (scales.lora) check_lora(check, scales.base, *scales.lora);
+  check.require(scales.encoded.codec && scales.encoded.rows == dw.rows() && scales.encoded.cols == dw.cols(),
+                "an encoding of the shape of dw");
+  check.work(scales.lora ? lora_flops(scales.base, *scales.lora) : 0.0, static_cast<double>(scales.encoded.bytes.size()));
+  if (!is_empty(dw)) ctx.backend->factor_gradients(ctx, scales, dw, grads);
 }
 
 void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out) {

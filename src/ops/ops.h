@@ -35,6 +35,10 @@ struct Weight {
   quant::EncodedView encoded;  ///< codec is null where there are no codes.
   /// Number format to which activations are rounded, row by row, before they are multiplied with this; null: none.
   const quant::Codec* input = nullptr;
+  quant::StaticRange input_range = {};  ///< Of `input`, where that is a format whose range is given.
+  /// Number format to which the product is rounded, by who asks for it (output_rounding), and its range; null: none.
+  const quant::Codec* output = nullptr;
+  quant::StaticRange output_range = {};
 
   Weight() = default;
   Weight(TensorView matrix) : dense(std::move(matrix)) {}
@@ -57,6 +61,10 @@ struct LinearPart {
 /// What the activations of products with `weight` are rounded to before them: its `input`, else the grid that goes with its
 /// format where ctx.activations is Bits8, else nothing.
 quant::InputFormat input_rounding(const ExecContext& ctx, const Weight& weight);
+/// What a product with `weight` is rounded to, by the caller of `linear`.
+inline quant::InputFormat output_rounding(const Weight& weight) {
+  return {quant::ActivationGrid::None, weight.output, weight.output_range};
+}
 /// True if products with `weight` multiply its codes as integers with 8-bit activations: no dense form of it is needed then,
 /// however many rows x has.
 bool multiplies_integers(const ExecContext& ctx, const Weight& weight);
@@ -71,6 +79,11 @@ void linear(const ExecContext& ctx, const TensorView& x, const Weight& weight, c
 /// dense weight, and for gradients of weights, which are products with x as the forward product saw it.
 void round_activations(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
                        const TensorView& out);
+
+/// The backward pass of rounding x (T) to a format that quant::clips: grad (T or F32, of x's shape), in place, = 0 where x
+/// was clipped. Returns the gradients of the range: rows' terms in double, in an order that does not depend on threads.
+quant::RangeGradient clip_backward(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
+                                   const TensorView& grad);
 
 // ---- Element-wise and gather ------------------------------------------------------------------------------------------
 
@@ -160,8 +173,9 @@ void softcap(const ExecContext& ctx, const TensorView& x, float cap);
 void softcap_backward(const ExecContext& ctx, const TensorView& y, float cap, const TensorView& grad);
 
 struct HeadGradients {
-  TensorView dhidden;       ///< [n, H] F32, = .
-  const TensorView* dhead;  ///< [V, H] F32, +=, or null.
+  TensorView dhidden;                     ///< [n, H] F32, = .
+  const TensorView* dhead;                ///< [V, H] F32, +=, or null.
+  quant::RangeGradient* range = nullptr;  ///< Of the input's static range, +=, or null.
 };
 
 /// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H], rounded as
@@ -188,12 +202,24 @@ void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& 
 enum class Parameters { Fit, Kept };
 
 /// encoded = codec.encode(merged), merged as merge_lora would write it in `storage`, tile by tile; `lora` null: base itself.
-/// With Parameters::Kept, codec.reround(merged): only codes are made anew.
+/// With Parameters::Kept, codec.reround(merged): only codes are made anew. `factors` (F32 [rows, groups], not with Kept):
+/// learnt factors of scales (quant/learnt_scales.h); empty: none.
 /// If `stats` is given, `encoded` must hold the earlier encoding (or be zero), against which changes are counted, and *stats
 /// +=. Non-finite merged values throw Diverged.
 void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
                       const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
-                      Parameters parameters = Parameters::Fit);
+                      Parameters parameters = Parameters::Fit, std::span<const float> factors = {});
+
+/// Matrix whose scales are learnt: rows of what merge_and_encode was given, and what it made of them.
+struct LearntScales {
+  TensorView base;                 ///< [n, K]
+  const LoraView* lora = nullptr;  ///< a [r, K], b [n, r]; null: base itself.
+  DType storage = DType::BF16;
+  quant::EncodedView encoded;      ///< Of the n rows.
+  std::span<const float> factors;  ///< [n, groups]
+};
+/// grads [n, groups] += the gradients of the factors, given dw F32 [n, K] (quant::factor_gradients).
+void factor_gradients(const ExecContext& ctx, const LearntScales& scales, const TensorView& dw, std::span<float> grads);
 
 /// out [rows, cols] (T) = decode(encoded).
 void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out);

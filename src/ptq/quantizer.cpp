@@ -2,7 +2,9 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "eval/range_calibration.h"
 #include "ptq/runner.h"
+#include "quant/activations.h"
 
 namespace temper::ptq {
 namespace {
@@ -77,6 +79,21 @@ void Quantizer::fill(const ExecContext& ctx, model::EncodedWeights& weights, con
   const std::unique_ptr<Method> method = make_method(recipe_, importance());
   make_codes(ctx, weights, *method, calibration ? &*calibration : nullptr,
              static_cast<std::size_t>(recipe_.calibration.memory) << 20);
+  find_ranges(ctx, weights, calibration ? &*calibration : nullptr);
+}
+
+/// With the weights as they are quantized by then.
+void Quantizer::find_ranges(const ExecContext& ctx, model::EncodedWeights& weights, const Calibration* calibration) const {
+  const std::vector<model::RangeSite> sites = model::range_sites(weights);
+  if (sites.empty()) return;
+  if (!calibration)
+    throw BadRecipe("scheme {}: static ranges of activations need calibration data: give --calibration",
+                    weights.scheme().name);
+  model::Transformer model(weights.base().arch(), weights, nullptr, /*merged=*/true);
+  const DType scales = weights.base().storage();
+  const auto ends = eval::calibrate_ranges(ctx, model, sites, calibration->batches, recipe_.quant, scales);
+  for (std::size_t i = 0; i < sites.size(); ++i)
+    model::set_range(weights, sites[i], quant::static_range(*sites[i].codec, ends[i].low, ends[i].high, scales));
 }
 
 }  // namespace temper::ptq

@@ -31,6 +31,8 @@ class Quantizer {
  private:
   void fill(const ExecContext& ctx, model::EncodedWeights& weights, const text::Tokenizer& tokenizer);
 
+  void find_ranges(const ExecContext& ctx, model::EncodedWeights& weights, const Calibration* calibration) const;
+
   const recipe::Recipe& recipe_;
   std::optional<ImportanceMatrix> importance_;
   std::string description_;

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "quant/isa/activations.h"
+#include "quant/scaled_codec.h"
 
 namespace temper::quant {
 
@@ -55,7 +56,14 @@ bool is_finite(const TensorView& row) {
 
 }  // namespace
 
-void round_activations(const Codec& codec, const TensorView& x, const TensorView& out) {
+void encode_activations(const Codec& codec, const StaticRange& range, const TensorView& x, std::span<std::byte> encoded) {
+  if (has_static_range(codec))
+    as_scaled(&codec)->encode_in_range(range, x, encoded);
+  else
+    codec.encode_rows(x, encoded);
+}
+
+void round_activations(const Codec& codec, const TensorView& x, const TensorView& out, const StaticRange& range) {
   if (x.dtype != out.dtype || (x.dtype != DType::F32 && x.dtype != DType::BF16) || out.rows() != x.rows() ||
       out.cols() != x.cols() || !codec.fits(x.cols()))
     throw LogicError("activations in {}: expected F32 or BF16 of one shape, rows of whole groups; found {} {} and {} {}",
@@ -64,7 +72,7 @@ void round_activations(const Codec& codec, const TensorView& x, const TensorView
   for (std::int64_t r = 0; r < x.rows(); ++r) {
     const TensorView in = x.slice_rows(r, r + 1), rounded = out.slice_rows(r, r + 1);
     if (is_finite(in)) {
-      codec.encode_rows(in, encoded);
+      encode_activations(codec, range, in, encoded);
       codec.decode_rows(encoded, rounded);
     } else if (in.data != rounded.data) {
       std::memcpy(rounded.data, in.data, static_cast<std::size_t>(in.cols()) * dtype_size(in.dtype));
@@ -83,9 +91,10 @@ const Codec& in_dtype(const Codec& codec, DType dtype) {
 
 std::span<const std::string> activation_formats() {
   static const std::vector<std::string> names = {
-      "int8-asym",    "int8-sym",     "int8-symeps", "int8-ctsym",       "int8-ctasym", "fp8-e4m3",     "fp8-e5m2",
-      "mxfp8-e4m3",   "mxfp8-e5m2",   "mxfp6-e2m3",  "mxfp6-e3m2",       "mxfp4",       "nvfp4",        "nvfp4-local",
-      "int8-sym-g32", "int4-sym-g32", "fp8-e4m3-ct", "fp8-e4m3-ct-g128", "mxfp4-even",  "mxfp8-e4m3-ct"};
+      "int8-asym",  "int8-sym",      "int8-symeps",     "int8-ctsym",       "int8-ctasym", "fp8-e4m3",
+      "fp8-e5m2",   "mxfp8-e4m3",    "mxfp8-e5m2",      "mxfp6-e2m3",       "mxfp6-e3m2",  "mxfp4",
+      "nvfp4",      "nvfp4-local",   "int8-sym-g32",    "int4-sym-g32",     "fp8-e4m3-ct", "fp8-e4m3-ct-g128",
+      "mxfp4-even", "mxfp8-e4m3-ct", "int8-static-sym", "int8-static-asym", "fp8-static",  "nvfp4-static"};
   return names;
 }
 

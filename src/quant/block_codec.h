@@ -22,6 +22,7 @@ namespace temper::quant {
 ///     codes(block, codes), decode(block, values)
 ///     kKept                    reround of a row, if there are kernels for it
 ///     kWeighted                whether importance changes the fit
+///     kLearnable               if decode is code · d, d the block's f16 scale
 template <typename Format>
 class BlockCodec final : public Codec {
   using Block = typename Format::Block;
@@ -89,6 +90,37 @@ class BlockCodec final : public Codec {
       }
     } else {
       Codec::reround_rows(values, encoded);
+    }
+  }
+
+  bool has_learnable_scales() const override {
+    return requires { Format::kLearnable; };
+  }
+
+  void multiply_scales(std::span<std::byte> row, std::int64_t cols, std::span<const float> factors) const override {
+    if constexpr (requires { Format::kLearnable; }) {
+      check_size(*this, "bytes of a row", row_bytes(cols), row.size());
+      check_size(*this, "factors", row.size() / sizeof(Block), factors.size());
+      for (std::size_t b = 0; b < factors.size(); ++b) {
+        Block block = load(row, b * kElements);
+        block.d = to_f16(std::clamp(to_float(block.d) * factors[b], -65504.0f, 65504.0f));
+        std::memcpy(row.data() + b * sizeof(Block), &block, sizeof(Block));
+      }
+    } else {
+      Codec::multiply_scales(row, cols, factors);
+    }
+  }
+
+  void group_values(std::span<const std::byte> row, std::int64_t cols, std::span<GroupValues> out) const override {
+    if constexpr (requires { Format::kLearnable; }) {
+      check_size(*this, "bytes of a row", row_bytes(cols), row.size());
+      check_size(*this, "groups", row.size() / sizeof(Block), out.size());
+      for (std::size_t b = 0; b < out.size(); ++b) {
+        const float d = to_float(load(row, b * kElements).d);
+        out[b] = {0.0f, d, static_cast<float>(Format::kLow) * d, static_cast<float>(Format::kHigh) * d};
+      }
+    } else {
+      Codec::group_values(row, cols, out);
     }
   }
 

@@ -35,6 +35,13 @@ struct CodeStats {
   }
 };
 
+/// What a group of an encoded row can decode to.
+struct GroupValues {
+  float shift;      ///< What decode adds to a code times the scale; 0 in most formats.
+  float scale;      ///< As stored; of either sign.
+  float low, high;  ///< The values of the two codes at the ends of the range; `low` is that of the lowest code.
+};
+
 /// One number format. Instances are the rows of a constant table (`codecs()`); compare by address.
 class Codec {
  public:
@@ -91,6 +98,17 @@ class Codec {
   /// or, where the whole row is one group, of a row of any length. round and decode then treat its elements as in the whole
   /// row.
   virtual void group_params(std::span<const float> params, std::int64_t cols, std::int64_t g, std::span<float> out) const;
+
+  // ---- Learnt scales (learnt_scales.h). ----
+  /// True if every group has a scale of its own, a floating-point number that multiplies its codes. The others throw
+  /// LogicError from the two functions below.
+  virtual bool has_learnable_scales() const { return false; }
+  /// Groups of a row that have a scale each.
+  std::int64_t groups(std::int64_t cols) const { return group_ == 0 ? 1 : cols / group_; }
+  /// Multiplies the stored scale of each group of an encoded row by its factor, rounded to the type that stores it. Codes
+  /// stay; reround makes those that go with the new scale.
+  virtual void multiply_scales(std::span<std::byte> row, std::int64_t cols, std::span<const float> factors) const;
+  virtual void group_values(std::span<const std::byte> row, std::int64_t cols, std::span<GroupValues> out) const;
 
   // ---- Fast paths: rows of a matrix, serial (callers cut the rows among threads). ----
   /// fit and round of every row, apart. `params` has rows * params_per_row(cols) floats. The scalar functions, row by row,

@@ -22,7 +22,8 @@ std::vector<CodecPtr> make_table() {
                            "int8-symeps-bf16", "int4-tinygemm-g128-bf16", "int4-mslk-g128-bf16", "int4-ctsym-g128-bf16",
                            "int4-ctasym-g128-bf16", "int8-ctsym-bf16"})
     table.push_back(make_scaled(name));
-  for (const ScaledFormat& format : float_formats()) table.push_back(make_scaled(format.name));
+  for (const ScaledFormat& format : float_formats())
+    if (!format.fixed) table.push_back(make_scaled(format.name));  // of activations alone: made when asked for
   return table;
 }
 

@@ -168,7 +168,10 @@ std::int64_t integer_panel_rows() { return int_table().panel_rows; }
 bool has_integer_product(const Codec& weight, const InputFormat& input, std::int64_t cols) {
   const IntFormat format = int_format(weight, cols);
   if (format.rule == IntRule::None) return false;
-  if (input.grid == ActivationGrid::None) return token_format(input) != nullptr;
+  if (input.grid == ActivationGrid::None) {
+    const ScaledFormat* token = token_format(input);
+    return token && token->fixed == input.range.known();
+  }
   return activation_grid(weight) == input.grid;
 }
 
@@ -196,7 +199,7 @@ void IntegerInput::round(const TensorView& x, std::int64_t begin, std::int64_t e
   const int grid = static_cast<int>(format.grid) - 1;
   const std::size_t bytes = token ? format.codec->row_bytes(cols) : 0;
   std::vector<std::byte> encoded(static_cast<std::size_t>(end - begin) * bytes);
-  if (token) format.codec->encode_rows(x.slice_rows(begin, end), encoded);
+  if (token) encode_activations(*format.codec, format.range, x.slice_rows(begin, end), encoded);
   for (std::int64_t r = begin; r < end; ++r) {
     auto* row = codes.as<std::uint8_t>() + r * codes.row_stride;
     float* scale = scales.as<float>() + r * scales.row_stride;

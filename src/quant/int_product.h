@@ -19,15 +19,6 @@
 
 namespace temper::quant {
 
-/// What activations are rounded to: a grid of llama.cpp's, or a number format.
-struct InputFormat {
-  ActivationGrid grid = ActivationGrid::None;
-  const Codec* codec = nullptr;
-
-  explicit operator bool() const { return grid != ActivationGrid::None || codec != nullptr; }
-  bool operator==(const InputFormat&) const = default;
-};
-
 /// True if weights in `weight`, in rows of `cols`, are multiplied as integers with activations in `input`, a grid or a codec
 /// that holds each row in bytes with one scale and, at most, a zero point (int8-sym, int8-asym, …): integers of 4 and 8 bits
 /// (int4-sym-g32, …, int4-asym, int4-tinygemm; int8-sym, …), q4_0 … q8_0 and q2_k … q6_k; grids only with GGUF's.

@@ -25,7 +25,7 @@ struct SymmetricBlock {
   static constexpr const PerIsa<RowKernels>& kRows = kernels;
   static constexpr std::size_t kElements = 32, kParams = 2;
   static constexpr int kLow = -kHalf, kHigh = kHalf - 1;
-  static constexpr bool kWeighted = true;
+  static constexpr bool kWeighted = true, kLearnable = true;
 
   static void fit(const float* x, const float* importance, float energy, float* params) {
     params[0] = first_largest_of<32>(x) / static_cast<float>(kLow);

@@ -24,7 +24,7 @@ struct Q80 {
   static constexpr const PerIsa<RowKernels>& kRows = kQ80Rows;
   static constexpr std::size_t kElements = 32, kParams = 1;
   static constexpr int kLow = -127, kHigh = 127;
-  static constexpr bool kWeighted = false;
+  static constexpr bool kWeighted = false, kLearnable = true;
 
   static void fit(const float* x, const float*, float, float* params) {
     float amax = 0;

@@ -129,7 +129,7 @@ const PerIsa<RowKernels>* own_kernels_of(const ScaledFormat& format) {
 }  // namespace
 
 ScaledCodec::ScaledCodec(const ScaledFormat& format)
-    : Codec(format.name, format.group, true), format_(format), own_kernels_(own_kernels_of(format)) {}
+    : Codec(format.name, format.group, !format.fixed), format_(format), own_kernels_(own_kernels_of(format)) {}
 
 // ---- Sizes ----
 
@@ -385,6 +385,44 @@ void ScaledCodec::encode_rows(const TensorView& values, std::span<std::byte> enc
   for (std::int64_t r = 0; r < values.rows(); ++r) {
     fit_row(values, r, extents, params);
     round_row(values, r, params, encoded.data() + static_cast<std::size_t>(r) * bytes);
+  }
+}
+
+void ScaledCodec::encode_in_range(const StaticRange& range, const TensorView& values, std::span<std::byte> encoded) const {
+  if (!format_.fixed || !range.known()) throw LogicError("{}: expected a format with a given range, and one", name());
+  check_matrix(*this, values, encoded.size());
+  const std::size_t bytes = row_bytes(values.cols());
+  std::vector<float> params(static_cast<std::size_t>(params_per_row(values.cols())));
+  std::vector<Extent> extents;
+  for (std::int64_t r = 0; r < values.rows(); ++r) {
+    if (format_.mapping == Mapping::NvCt) fit_row(values, r, extents, params);  // its groups' scales are the row's own
+    params[0] = range.scale;
+    if (format_.asymmetric()) params[1] = static_cast<float>(range.zero);
+    round_row(values, r, params, encoded.data() + static_cast<std::size_t>(r) * bytes);
+  }
+}
+
+bool ScaledCodec::has_learnable_scales() const {
+  return format_.integer() && !joins_rows() && !format_.fixed && format_.scale <= ScaleType::F16;
+}
+
+void ScaledCodec::multiply_scales(std::span<std::byte> row, std::int64_t cols, std::span<const float> factors) const {
+  check_size(*this, "bytes of a row", row_bytes(cols), row.size());
+  check_size(*this, "factors", static_cast<std::size_t>(groups_of(cols)), factors.size());
+  for (std::int64_t g = 0; g < groups_of(cols); ++g)
+    multiply_scale(format_, row.data() + codes_at(g, cols) - format_.zero_bytes() - format_.scale_bytes(), factors[g]);
+}
+
+void ScaledCodec::group_values(std::span<const std::byte> row, std::int64_t cols, std::span<GroupValues> out) const {
+  check_size(*this, "bytes of a row", row_bytes(cols), row.size());
+  check_size(*this, "groups", static_cast<std::size_t>(groups_of(cols)), out.size());
+  std::vector<Decoding> decodings(out.size());
+  load_groups(format_, row.data(), 0, groups_of(cols), group_of(cols), decodings);
+  const auto [low, high] = end_codes();
+  for (std::size_t g = 0; g < out.size(); ++g) {
+    const Decoding& d = decodings[g];
+    const auto value = [&](std::int32_t code) { return static_cast<float>(code - d.zero) * d.scale + d.shift; };
+    out[g] = {d.shift, d.scale, value(low), value(high)};
   }
 }
 

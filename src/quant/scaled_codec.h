@@ -6,6 +6,7 @@
 #include "quant/codec.h"
 #include "quant/isa/scaled.h"
 #include "quant/scaled_format.h"
+#include "quant/static_range.h"
 
 namespace temper::quant {
 
@@ -36,6 +37,13 @@ class ScaledCodec final : public Codec {
   Parts take_apart(std::span<const std::byte> encoded, std::int64_t rows, std::int64_t cols) const;
   /// Throws LogicError where a part has another size than the matrix needs. Codes keep their low bits() bits.
   std::vector<std::byte> put_together(const Parts& parts, std::int64_t rows, std::int64_t cols) const;
+
+  /// Rows of activations in a format whose range is given, with that range.
+  void encode_in_range(const StaticRange& range, const TensorView& values, std::span<std::byte> encoded) const;
+
+  bool has_learnable_scales() const override;
+  void multiply_scales(std::span<std::byte> row, std::int64_t cols, std::span<const float> factors) const override;
+  void group_values(std::span<const std::byte> row, std::int64_t cols, std::span<GroupValues> out) const override;
 
   std::size_t row_bytes(std::int64_t cols) const override;
   std::size_t repeated_bytes(std::int64_t cols) const override;

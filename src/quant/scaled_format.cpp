@@ -41,6 +41,8 @@ std::vector<ScaledFormat> make_float_formats() {
       {"fp8-e4m3-b128-bf16", E4M3, Fp8, b16, 128, Sharing::Band},
       {"fp8-e4m3-ct", E4M3, CtFp8, f32, 0},
       {"fp8-e4m3-ct-bf16", E4M3, CtFp8, b16, 0},
+      {"fp8-e4m3-ct-tensor", E4M3, CtFp8, f32, 0, Sharing::Tensor},
+      {"fp8-e4m3-ct-tensor-bf16", E4M3, CtFp8, b16, 0, Sharing::Tensor},
       {"fp8-e4m3-ct-g128", E4M3, CtFp8, f32, 128},
       {"fp8-e4m3-ct-g128-bf16", E4M3, CtFp8, b16, 128},
       {"fp8-e4m3-ct-b128", E4M3, CtFp8, f32, 128, Sharing::Band},
@@ -51,6 +53,9 @@ std::vector<ScaledFormat> make_float_formats() {
       {"nvfp4", E2M1, Nv, e4m3, 16, Sharing::Tensor},
       {"nvfp4-local", E2M1, NvLocal, e4m3, 16},
       {"nvfp4-ct", E2M1, NvCt, e4m3, 16, Sharing::Tensor},
+      {"fp8-static", E4M3, CtFp8, f32, 0, Sharing::None, true},
+      {"fp8-static-bf16", E4M3, CtFp8, b16, 0, Sharing::None, true},
+      {"nvfp4-static", E2M1, NvCt, e4m3, 16, Sharing::None, true},
       {"nf4", Nf4, Absmax, f32, 64},
       {"nf4-dq", Nf4, AbsmaxDouble, ScaleType::Dynamic8, 64, Sharing::Tensor},
       {"fp4", Fp4, Absmax, f32, 64},
@@ -121,9 +126,10 @@ std::optional<ScaledFormat> parse_int_format(std::string_view name) {
                                                                        {"int4-", Element::Int4}, {"int5-", Element::Int5},
                                                                        {"int6-", Element::Int6}, {"int8-", Element::Int8}};
   static constexpr std::pair<std::string_view, Mapping> kRules[] = {
-      {"sym", Mapping::Sym},       {"symeps", Mapping::SymEps},    {"symfull", Mapping::SymFull},
-      {"mslk", Mapping::MslkSym},  {"ctsym", Mapping::CtSym},      {"asym", Mapping::Asym},
-      {"ctasym", Mapping::CtAsym}, {"tinygemm", Mapping::Tinygemm}};
+      {"sym", Mapping::Sym},           {"symeps", Mapping::SymEps},     {"symfull", Mapping::SymFull},
+      {"mslk", Mapping::MslkSym},      {"ctsym", Mapping::CtSym},       {"asym", Mapping::Asym},
+      {"ctasym", Mapping::CtAsym},     {"tinygemm", Mapping::Tinygemm}, {"static-sym", Mapping::CtSym},
+      {"static-asym", Mapping::CtAsym}};
   ScaledFormat format{std::string(name), Element::Int2, Mapping::Sym};
   std::string_view rest = name;
   if (!without(rest, "-bf16").empty())
@@ -142,6 +148,9 @@ std::optional<ScaledFormat> parse_int_format(std::string_view name) {
         if (rest.substr(prefix.size()) == rule) {
           format.element = element;
           format.mapping = mapping;
+          format.fixed = rule.starts_with("static");
+          if (format.fixed && (element != Element::Int8 || format.group != 0 || format.scale == ScaleType::F16))
+            return std::nullopt;
           return format;
         }
   return std::nullopt;

@@ -76,6 +76,7 @@ struct ScaledFormat {
   ScaleType scale = ScaleType::F32;
   std::int64_t group = 0;  ///< Elements; 0: the whole row.
   Sharing sharing = Sharing::None;
+  bool fixed = false;  ///< Of activations: their range is given (static_range.h), not found in each row.
 
   int bits() const { return element_bits(element); }
   bool integer() const { return element <= Element::Int8; }
@@ -92,7 +93,8 @@ struct ScaledFormat {
 };
 
 /// "int4-sym-g32", "int3-asym-g64-bf16", "int8-symeps", …: int<bits>-<rule>[-g<group>][-bf16|-f16]. nullopt for other names
-/// and for combinations that are not defined (bits 2, 3, 4, 5, 6, 8; groups 32, 64, 128, 256 or none).
+/// and for combinations that are not defined (bits 2, 3, 4, 5, 6, 8; groups 32, 64, 128, 256 or none; static-sym and
+/// static-asym, whose range is given, are those of compressed-tensors in 8 bits).
 std::optional<ScaledFormat> parse_int_format(std::string_view name);
 /// The floating formats, by their names.
 std::span<const ScaledFormat> float_formats();
@@ -144,6 +146,8 @@ void store_groups(const ScaledFormat& format, std::span<const float> params, std
 /// How groups are rounded with what store_groups wrote: their stored parameters.
 void stored_roundings(const ScaledFormat& format, const std::byte* row, std::int64_t first, std::int64_t groups,
                       std::int64_t elements, std::span<Rounding> roundings);
+/// The stored scale at `scale`, F32, BF16 or F16, times `factor`, rounded to its type.
+void multiply_scale(const ScaledFormat& format, std::byte* scale, float factor);
 /// Reads what store_groups wrote.
 void load_groups(const ScaledFormat& format, const std::byte* row, std::int64_t first, std::int64_t groups,
                  std::int64_t elements, std::span<Decoding> decodings);

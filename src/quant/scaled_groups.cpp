@@ -288,6 +288,7 @@ void fit_groups(const ScaledFormat& f, std::span<const Extent> extents, std::spa
   if (f.mapping == Mapping::Nv || f.mapping == Mapping::NvCt) {
     params[0] = 0.0f;
     for (const Extent& extent : extents) params[0] = std::max(params[0], extent.high);
+    if (f.fixed) params[0] = nv_tensor(f.mapping, params[0]);
   }
   if (f.mapping == Mapping::AbsmaxDouble) join_double(params, 1, groups);
 }
@@ -317,7 +318,7 @@ void extract_group(const ScaledFormat& f, std::span<const float> params, std::in
 void store_groups(const ScaledFormat& f, std::span<const float> params, std::int64_t first, std::int64_t groups,
                   std::int64_t elements, std::byte* row, std::span<Rounding> roundings) {
   const bool nv = f.mapping == Mapping::Nv || f.mapping == Mapping::NvCt, twice = f.mapping == Mapping::AbsmaxDouble;
-  const float tensor = nv ? nv_tensor(f.mapping, params[0]) : 0.0f;
+  const float tensor = !nv ? 0.0f : f.fixed ? params[0] : nv_tensor(f.mapping, params[0]);
   const std::int64_t nested = twice ? nested_blocks(groups) : 0;
   if (nv) put(row, tensor);
   if (twice) {
@@ -343,6 +344,10 @@ void store_groups(const ScaledFormat& f, std::span<const float> params, std::int
       roundings[i] = store_float(f, p, out);
     }
   }
+}
+
+void multiply_scale(const ScaledFormat& f, std::byte* scale, float factor) {
+  put_scale(f.scale, get_scale(f.scale, scale) * factor, scale);
 }
 
 void load_groups(const ScaledFormat& f, const std::byte* row, std::int64_t first, std::int64_t groups, std::int64_t elements,

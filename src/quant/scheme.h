@@ -40,12 +40,16 @@ struct Scheme {
   /// nullptr: nothing.
   const Codec* input = nullptr;
   std::vector<TensorRule> rules = {};  ///< Of one's own schemes: the last one that selects a tensor decides of it.
+  /// What products with quantized weights are rounded to, a format with a static range; nullptr: nothing.
+  const Codec* output = nullptr;
 
   /// Codec of a tensor, or nullptr. `importance`: whether the model is quantized with an importance matrix.
   const Codec* codec_for(const TensorPlace& place, bool importance = false) const;
   /// The format to which activations are rounded before they are multiplied with that tensor, or nullptr; of a tied table,
   /// in its use as the head.
   const Codec* input_codec_for(const TensorPlace& place) const;
+  /// The format to which the product with that tensor is rounded, or nullptr.
+  const Codec* output_codec_for(const TensorPlace& place) const;
   /// The same, of a tensor of which only the role is known; not for schemes with a mix or rules.
   const Codec* codec_for(Role role) const;
   /// The rule that decides of a tensor, or nullptr.
@@ -57,10 +61,11 @@ struct Scheme {
 const std::vector<Scheme>& schemes();
 /// Finds a scheme; q3_k, q4_k and q5_k are the medium mixes, as in llama.cpp, phone-deployment is int8-int4, and the name of
 /// any format that encodes (find_codec) stands for projections in it. One's own is written
-///     SCHEME[/ACTIVATIONS][; RULE]…        int4-sym-g32/int8-asym; head: int8-sym; layers 0-3: q8_0
-/// with SCHEME one of the former or "none", ACTIVATIONS of activation_formats() or "none", and rules as in scheme_rules.h;
-/// it is made when asked for, and its name is this text in its shortest form. Throws BadRecipe listing the known names, with
-/// the nearest one suggested. "none" alone is no scheme: see callers.
+///     SCHEME[/ACTIVATIONS[/OUTPUTS]][; RULE]…        int4-sym-g32/int8-asym; head: int8-sym; layers 0-3: q8_0
+/// with SCHEME one of the former or "none", ACTIVATIONS of activation_formats() or "none", OUTPUTS (what products are
+/// rounded to) one of those with a static range or "none", and rules as in scheme_rules.h; it is made when asked for, and
+/// its name is this text in its shortest form. Throws BadRecipe listing the known names, with the nearest one suggested.
+/// "none" alone is no scheme: see callers.
 const Scheme& scheme(std::string_view name);
 
 }  // namespace temper::quant

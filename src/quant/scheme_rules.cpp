@@ -109,6 +109,22 @@ std::string joined(const std::vector<std::string>& items) {
 
 }  // namespace
 
+ActivationNames split_activations(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  return {trimmed(text.substr(0, slash)),
+          slash == std::string_view::npos ? std::string_view() : trimmed(text.substr(slash + 1))};
+}
+
+const Codec* ActivationNames::input_codec() const { return input == kNone ? nullptr : &activation_codec(input); }
+
+const Codec* ActivationNames::output_codec() const {
+  if (output == kNone) return nullptr;
+  const Codec& codec = activation_codec(output);
+  if (!has_static_range(codec) || codec.group() != 0)
+    throw BadRecipe("outputs \"{}\": products are rounded to int8-static-sym, int8-static-asym or fp8-static", output);
+  return &codec;
+}
+
 TensorRule TensorRule::parse(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos)
@@ -138,10 +154,14 @@ TensorRule TensorRule::parse(std::string_view text) {
   rule.weights_ = parse_weights(text, trimmed(format.substr(0, slash)));
   rule.text_ += ": " + std::string(rule.weights_ ? rule.weights_->name() : kNone);
   if (slash == std::string_view::npos) return rule;
-  const std::string_view input = trimmed(format.substr(slash + 1));
+  const ActivationNames names = split_activations(format.substr(slash + 1));
   rule.sets_input_ = true;
-  rule.input_ = input == kNone ? nullptr : &activation_codec(input);
-  rule.text_ += "/" + std::string(input);
+  rule.input_ = names.input_codec();
+  rule.text_ += "/" + std::string(names.input);
+  if (names.output.empty()) return rule;
+  rule.sets_output_ = true;
+  rule.output_ = names.output_codec();
+  rule.text_ += "/" + std::string(names.output);
   return rule;
 }
 

@@ -29,6 +29,10 @@ void add_others(std::vector<Scheme>& table) {
   add("w8a8", "int8-ctsym-bf16", "int8-ctsym");
   add("fp8-dynamic", "fp8-e4m3-ct-bf16", "fp8-e4m3-ct");
   add("fp8-block", "fp8-e4m3-ct-b128-bf16", "fp8-e4m3-ct-g128");
+  add("w8a8-static", "int8-ctsym-bf16", "int8-static-sym");
+  add("w8a8-static-asym", "int8-ctsym-bf16", "int8-static-asym");
+  add("fp8-static", "fp8-e4m3-ct-tensor-bf16", "fp8-static");
+  add("nvfp4-w4a4", "nvfp4-ct", "nvfp4-static");
   add("nvfp4a16", "nvfp4-ct");
   add("mxfp4a16", "mxfp4-even");
   add("mxfp8a16", "mxfp8-e4m3-ct");
@@ -95,9 +99,13 @@ const Scheme& own_scheme(std::string_view text) {
   made.name = base == "none" ? "none" : made.name;
   made.wires.clear();
   if (const std::size_t slash = head.find('/'); slash != std::string_view::npos) {
-    const std::string_view input = trimmed(head.substr(slash + 1));
-    made.input = input == "none" ? nullptr : &activation_codec(input);
-    made.name += fmt::format("/{}", input);
+    const ActivationNames names = split_activations(head.substr(slash + 1));
+    made.input = names.input_codec();
+    made.name += fmt::format("/{}", names.input);
+    if (!names.output.empty()) {
+      made.output = names.output_codec();
+      made.name += fmt::format("/{}", names.output);
+    }
   }
   for (std::size_t at = semicolon; at != std::string_view::npos;) {
     const std::size_t next = text.find(';', at + 1);
@@ -130,6 +138,12 @@ const Codec* Scheme::input_codec_for(const TensorPlace& place) const {
   if (!multiplied || !codec_for(place)) return nullptr;
   const TensorRule* rule = rule_for(place);
   return rule && rule->sets_input() ? rule->input() : input;
+}
+
+const Codec* Scheme::output_codec_for(const TensorPlace& place) const {
+  if (place.role != Role::Linear || !codec_for(place)) return nullptr;
+  const TensorRule* rule = rule_for(place);
+  return rule && rule->sets_output() ? rule->output() : output;
 }
 
 const Codec* Scheme::codec_for(Role role) const {

@@ -19,7 +19,12 @@ enum class Packing { Packed, Stream, None };
 enum class Schedule { Cosine, Linear, Constant };
 
 /// What is trained. Lora: adapters (and what goes with them: lora.bias, lora.modules_to_save). Full: every weight.
-enum class TrainMode { Lora, Full };
+/// Quantization: nothing but scales and ranges (quant.learn_scales, quant.learn_ranges); weights stay.
+enum class TrainMode { Lora, Full, Quantization };
+
+/// Where static ranges of activations end: at the extremes of calibration data, at a percentile of its values, or where the
+/// squared error of rounding is smallest.
+enum class RangeMethod { MinMax, Percentile, Mse };
 
 /// Biases trained beside adapters: none, every one of the model, or those of adapted projections (peft's `bias`).
 enum class LoraBias { None, All, LoraOnly };
@@ -97,9 +102,16 @@ struct QuantOptions {
   std::int64_t refit_every = 0;    ///< Steps between two fits of a tensor's parameters; 0: as its codec needs.
   std::int64_t freeze_steps = -1;  ///< Last steps without a fit; -1: a tenth of the run where not every step fits.
   Forward forward = Forward::Float;
-  std::string size;                ///< Budget of a dynamic allocation ("90MB"), all tensors of the file; empty: see bits.
-  double bits = 0;                 ///< The same as bits per weight over all tensors; 0: no budget.
-  std::vector<std::string> types;  ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
+  bool learn_scales = false;  ///< A factor for each group's scale is trained.
+  double scales_lr = 1e-3;    ///< Its peak learning rate.
+  bool learn_ranges = false;  ///< Static ranges of activations are trained.
+  double ranges_lr = 1e-3;
+  RangeMethod range_method = RangeMethod::MinMax;
+  double range_percentile = 99.99;   ///< RangeMethod::Percentile: of the values.
+  std::int64_t range_tokens = 4096;  ///< Training: tokens of the first rows that ranges are calibrated on.
+  std::string size;                  ///< Budget of a dynamic allocation ("90MB"), all tensors of the file; empty: see bits.
+  double bits = 0;                   ///< The same as bits per weight over all tensors; 0: no budget.
+  std::vector<std::string> types;    ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
   QuantMethod method = QuantMethod::Rtn;
   double percentile = 99.9;    ///< QuantMethod::Percentile: of the magnitudes of a group.
   double gptq_damping = 0.01;  ///< Share of the mean of the Hessian's diagonal added to it.

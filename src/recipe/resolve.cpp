@@ -77,6 +77,15 @@ void resolve_train(Recipe& recipe) {
   if (recipe.quant.scheme == "none" && recipe.quant.start_step > 0)
     throw BadRecipe("quant.start_step ({}) without a scheme: give quant.scheme, or leave start_step at 0",
                     recipe.quant.start_step);
+  const QuantOptions& quant = recipe.quant;
+  if ((quant.learn_scales || quant.learn_ranges) && quant.scheme == "none")
+    throw BadRecipe("quant.{} without a scheme: give quant.scheme", quant.learn_scales ? "learn_scales" : "learn_ranges");
+  if (train.mode == TrainMode::Quantization && !quant.learn_scales && !quant.learn_ranges)
+    throw BadRecipe("train.mode quantization trains nothing unless quant.learn_scales or quant.learn_ranges is set");
+  if (quant.learn_scales && (quant.refit_every > 0 || quant.freeze_steps > 0 || quant.init == QuantInit::Base))
+    throw BadRecipe(
+        "quant.learn_scales contradicts quant.refit_every, quant.freeze_steps and quant.init base: factors multiply scales "
+        "that are fit at every step");
   if (train.micro_batch > train.batch_size)
     throw BadRecipe("train.micro_batch ({}) is more than train.batch_size ({})", train.micro_batch, train.batch_size);
   if (train.eval_every > 0 && recipe.data.eval_path.empty())

@@ -10,8 +10,9 @@ std::vector<Option> train_options() {
        .field = field<&Recipe::train, &T::mode>(),
        .verbs = kTrain,
        .help = "What is trained: lora (adapters) or full (every weight: matrices, embeddings, head, norms, biases); with a "
-               "scheme either is quantization-aware (docs/training.md)",
-       .choices = {"lora", "full"}},
+               "scheme either is quantization-aware (docs/training.md). quantization: only what quant.learn_scales and "
+               "quant.learn_ranges name; weights stay as post-training quantization rounds them",
+       .choices = {"lora", "full", "quantization"}},
       {.key = "train.steps",
        .flag = "--steps",
        .field = field<&Recipe::train, &T::steps>(),

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "eval/loaded_model.h"
+#include "train/learnt_quantization.h"
 
 namespace temper::train {
 namespace {
@@ -93,15 +94,30 @@ std::vector<model::Encoding> QatController::encodings(std::int64_t step) const {
   return how;
 }
 
+void QatController::prepare_masters(const ExecContext& ctx) {
+  if (masters_.adapters) masters_.adapters->prepare(ctx);
+  if (masters_.weights) masters_.weights->prepare(ctx);
+}
+
+model::Transformer& QatController::unmerged(const ExecContext& ctx) {
+  prepare_masters(ctx);
+  return unmerged_;
+}
+
 model::Transformer& QatController::prepare(const ExecContext& ctx, std::int64_t step) {
   if (prepared_ != step) {
-    if (masters_.adapters) masters_.adapters->prepare(ctx);
-    if (masters_.weights) masters_.weights->prepare(ctx);
+    prepare_masters(ctx);
     shares_ = {};
+    if (learnt_) learnt_->prepare();
     if (active(step)) encode(ctx, step);
     prepared_ = step;
   }
   return active(step) ? *merged_ : unmerged_;
+}
+
+void QatController::set_learnt(LearntQuantization& learnt) {
+  learnt_ = &learnt;
+  if (merged_) merged_->set_backward_taps(&learnt);
 }
 
 void QatController::encode(const ExecContext& ctx, std::int64_t step) {

@@ -18,6 +18,8 @@
 
 namespace temper::train {
 
+class LearntQuantization;
+
 /// Shares over all codes of the projections; zero while no codes are in use.
 struct CodeShares {
   double changed = 0;    ///< Codes that differ from those of the step before.
@@ -55,6 +57,10 @@ class QatController {
   /// stay unless quant.refit_every asks for fits. Before the first prepare.
   void taken(std::vector<std::size_t> tensors) { taken_ = std::move(tensors); }
   model::EncodedWeights* encoded() { return encoded_.get(); }  ///< Null without a scheme.
+  /// Told when a step begins, and given what it learns from in backward passes; must outlive this. Before the first prepare.
+  void set_learnt(LearntQuantization& learnt);
+  /// The network without a scheme, from the masters as they are now.
+  model::Transformer& unmerged(const ExecContext& ctx);
   /// The kept tensors' bytes have been written into encoded(), as step `step` had them: prepare(step) leaves them so.
   void restored(std::int64_t step) { restored_ = step; }
   /// "scales fit every 8 steps, fixed from step 54 on (kept for 60 of 210 tensors)"; empty where all are fit at every step.
@@ -63,6 +69,7 @@ class QatController {
   std::string checksum() const;
 
  private:
+  void prepare_masters(const ExecContext& ctx);
   void encode(const ExecContext& ctx, std::int64_t step);
   /// Steps between two fits of a tensor; 0: it is never fit.
   std::int64_t every(std::size_t tensor) const;
@@ -83,6 +90,7 @@ class QatController {
   std::unique_ptr<model::EncodedWeights> encoded_;
   model::Transformer unmerged_;
   std::optional<model::Transformer> merged_;
+  LearntQuantization* learnt_ = nullptr;
   CodeShares shares_;
   std::vector<std::size_t> taken_;
   std::int64_t prepared_ = -1, restored_ = -1;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "files/json.h"
 #include "model/kept_codes.h"
+#include "model/static_ranges.h"
 #include "model/trained_weights.h"
 #include "recipe/options.h"
 #include "train/checkpoint.h"
@@ -59,9 +60,9 @@ void require_free(const fs::path& run) {
 }
 
 void remove_partial_files(const fs::path& run) {
-  constexpr std::array<std::string_view, 7> kWritten = {
-      model::kTrainedWeightsName,  recipe::kRecipeFileName, kLogName, "run.json", model::kKeptCodesName,
-      "adapter_model.safetensors", "adapter_config.json"};
+  constexpr std::array<std::string_view, 8> kWritten = {
+      model::kTrainedWeightsName,  recipe::kRecipeFileName, kLogName,          "run.json", model::kKeptCodesName,
+      "adapter_model.safetensors", "adapter_config.json",   model::kRangesName};
   std::vector<fs::path> leftovers;
   for (const fs::path& folder : {run, run / kAdapterFolder}) {
     std::error_code missing;

@@ -113,7 +113,8 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       packer_(data.train, pack_options(recipe)),
       steps_(total_steps(recipe, packer_)),
       qat_(ctx, base_, parts_.masters(), reader_.arch(), scheme_of(recipe), recipe.quant, steps_, recompute_of(recipe)),
-      optimizer_(recipe.optim, recipe.train.max_grad_norm, parts_.list(), static_cast<std::uint64_t>(recipe.train.seed)),
+      learnt_(recipe_, qat_.encoded(), parts_.masters().adapters, base_.storage()),
+      optimizer_(recipe.optim, recipe.train.max_grad_norm, with_learnt(), static_cast<std::uint64_t>(recipe.train.seed)),
       schedule_(recipe.optim, steps_),
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
       base_fingerprint_(base_fingerprint(reader_)),
@@ -121,8 +122,18 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
   check_lengths();
   check_target();
   if (recipe.quant.init == recipe::QuantInit::Base && qat_.encoded() != nullptr) take_codes();
-  if (loaded) restore(loaded->state);
+  if (loaded)
+    restore(loaded->state);
+  else
+    learnt_.calibrate(ctx_, qat_.unmerged(ctx_), data_.train);
   describe();
+}
+
+/// What is trained, with that which quantization has to learn.
+const model::Trainables& Session::with_learnt() {
+  parts_.add(learnt_.arrays());
+  qat_.set_learnt(learnt_);
+  return parts_.list();
 }
 
 /// A run that is to be exported to some target trains what that target can carry.
@@ -150,6 +161,7 @@ std::vector<StateTensor> Session::state_tensors() const {
   std::vector<StateTensor> tensors = optimizer_.state();
   for (const model::ParameterArray& array : parts_.list().arrays())
     tensors.push_back({array.name() + ".parameters", array.parameters()});
+  std::ranges::copy(learnt_.state(), std::back_inserter(tensors));
   return tensors;
 }
 
@@ -380,7 +392,10 @@ TrainResult Session::finish() {
   result.info.steps = done_;
   result.info.codes_checksum = qat_.checksum();
   parts_.save(ctx_, run_, result.info);
-  if (const auto kept = qat_.kept(done_); !kept.empty()) {
+  learnt_.save(run_, result.info);
+  std::vector<std::size_t> kept = qat_.kept(done_);
+  std::ranges::copy(learnt_.scaled(), std::back_inserter(kept));
+  if (!kept.empty()) {
     model::save_kept_codes(*qat_.encoded(), kept, run_ / model::kKeptCodesName);
     result.info.kept_codes = true;
   }

@@ -11,6 +11,7 @@
 #include "model/weights.h"
 #include "text/packing.h"
 #include "train/checkpoint.h"
+#include "train/learnt_quantization.h"
 #include "train/loop.h"
 #include "train/optimizer.h"
 #include "train/qat.h"
@@ -31,6 +32,7 @@ class Session {
   TrainResult run();
 
  private:
+  const model::Trainables& with_learnt();
   std::vector<StateTensor> state_tensors() const;
   void restore(const CheckpointState& state);
   void take_codes();
@@ -61,6 +63,7 @@ class Session {
   text::Packer packer_;
   std::int64_t steps_;
   QatController qat_;
+  LearntQuantization learnt_;
   Optimizer optimizer_;
   LrSchedule schedule_;
   CheckpointStore store_;

@@ -31,6 +31,7 @@ TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::Checkpoint
     adapters_ = std::make_unique<model::Adapters>(table, lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed));
     list_.add(adapters_->array());
   }
+  if (recipe.train.mode == recipe::TrainMode::Quantization) return;
   std::vector<std::size_t> own = adapters_ ? model::tensors_beside(table, *adapters_) : model::all_tensors(table);
   if (own.empty()) return;
   // What ships beside adapters is a checkpoint in its own dtype; only full fine-tuning keeps weights of its own.
@@ -40,7 +41,9 @@ TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::Checkpoint
 }
 
 void TrainedParts::save(const ExecContext& ctx, const std::filesystem::path& run, eval::RunInfo& info) const {
-  info.full = adapters_ == nullptr;
+  info.full = weights_ && !adapters_;
+  info.weights_stay = !adapters_ && !weights_;
+  if (info.weights_stay) return;
   if (adapters_)
     return model::save_peft(*adapters_, reader_.table(), info.base_model, run / kAdapterFolder,
                             weights_ ? weights_->masters() : std::vector<TensorView>());
@@ -52,7 +55,7 @@ std::string TrainedParts::description() const {
   if (adapters_)
     return fmt::format("adapters of rank {}{}, {:.2f} M parameters", adapters_->config().r,
                        weights_ ? fmt::format(" and {} tensors of the model", weights_->array().size()) : "", millions);
-  return fmt::format("every weight, {:.2f} M parameters", millions);
+  return fmt::format("{}, {:.2f} M parameters", weights_ ? "every weight" : "scales and ranges of quantization", millions);
 }
 
 }  // namespace temper::train

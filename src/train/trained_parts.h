@@ -25,6 +25,10 @@ class TrainedParts {
 
   Masters masters() const { return {adapters_.get(), weights_.get()}; }
   const model::Trainables& list() const { return list_; }
+  /// Trains these, too; their owner writes what ships.
+  void add(const std::vector<model::ParameterArray>& arrays) {
+    for (const model::ParameterArray& array : arrays) list_.add(array);
+  }
   /// Gradients of the model's own tensors that a pass shall add to; null: none.
   const model::BaseGradients* gradients() const { return weights_ ? &weights_->gradients() : nullptr; }
   /// Writes what was trained into the folder of a finished run, and says so in its info: adapter/ or weights.safetensors.
@@ -33,7 +37,7 @@ class TrainedParts {
 
  private:
   const model::CheckpointReader& reader_;
-  std::unique_ptr<model::Adapters> adapters_;       // null in full fine-tuning
+  std::unique_ptr<model::Adapters> adapters_;       // null in full fine-tuning, and where weights stay
   std::unique_ptr<model::TrainedWeights> weights_;  // null with adapters alone; beside them, biases, embeddings or head
   model::Trainables list_;
 };

@@ -11,8 +11,9 @@ std::string refusal(const Wire& wire, const quant::Scheme& scheme) {
     quant::TensorPlace place;
     place.role = role;
     place.cols = kExtent;
-    const Matrix matrix{"model.weight", role, kExtent, kExtent, scheme.codec_for(place), scheme.input_codec_for(place)};
-    if (std::string why = wire.refusal(matrix); !why.empty()) return why;
+    Matrix matrix{"model.weight", role, kExtent, kExtent, scheme.codec_for(place), scheme.input_codec_for(place)};
+    matrix.output = scheme.output_codec_for(place);
+    if (std::string why = refusal(wire, matrix); !why.empty()) return why;
   }
   return "";
 }

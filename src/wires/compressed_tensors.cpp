@@ -6,6 +6,8 @@
 //     float-quantized       weight F8_E4M3 [N, K], weight_scale [N, 1], [1] or, in blocks of 128 × 128, [⌈N/128⌉, K/128]
 //     nvfp4-pack-quantized  weight_packed U8 [N, K/2], weight_scale F8_E4M3 [N, K/16], weight_global_scale F32 [1]; with
 //                           activations in NVFP4 input_global_scale F32 [1]
+//     any of them           where scales of activations are static, input_scale [1] and, asymmetric, input_zero_point I8
+//                           [1]; where outputs are rounded, output_scale and output_zero_point
 //     mxfp4-, mxfp6-pack-quantized, mxfp8-quantized
 //                           weight_packed U8 [N, K·bits/8] or weight F8_E4M3 [N, K], weight_scale U8 [N, K/32], E8M0
 // Packed integers are stored plus 2^(bits-1). Scales have the dtype of the model.
@@ -15,6 +17,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "quant/activations.h"
 #include "wires/formats.h"
 #include "wires/layout.h"
 #include "wires/packing.h"
@@ -35,6 +38,7 @@ class CompressedTensors final : public Wire {
   std::string_view name() const override { return "compressed-tensors"; }
   std::string_view readers() const override { return "vLLM, transformers"; }
   std::string refusal(const Matrix& matrix) const override { return ct_refusal(matrix); }
+  bool carries_outputs() const override { return true; }
   std::vector<files::SafetensorsEntry> entries(const Matrix& matrix) const override;
   std::vector<Part> pack(const Matrix& matrix, std::span<const std::byte> encoded) const override;
   nlohmann::json config(std::span<const Matrix> matrices) const override { return ct_config(matrices); }
@@ -133,14 +137,70 @@ Parts make_parts(const Layout& at, const ScaledCodec::Parts* parts) {
   return out;
 }
 
+/// "input" or "output": what is stored of a static range, with its bytes where it is known.
+void add_range(Parts& parts, const Matrix& matrix, const std::string& which, const quant::Codec* codec,
+               const quant::StaticRange& range, bool with_bytes) {
+  if (!codec || !quant::has_static_range(*codec)) return;
+  const std::string at = fmt::format("{}.{}", module_of(matrix), which);
+  if (with_bytes && !range.known()) throw LogicError("{}: no range of {}s", matrix.name, which);
+  const ScaledFormat& format = quant::as_scaled(codec)->format();
+  const bool global = format.mapping == quant::Mapping::NvCt;
+  const DType dtype = global ? DType::F32 : matrix.dtype;
+  std::vector<std::byte> scale, zero;
+  if (with_bytes) {
+    const float values[] = {range.scale};
+    const std::int8_t points[] = {static_cast<std::int8_t>(range.zero)};
+    const bf16 halves[] = {to_bf16(range.scale)};
+    const f16 f16s[] = {to_f16(range.scale)};
+    scale = dtype == DType::F32    ? bytes_of<float>(values)
+            : dtype == DType::BF16 ? bytes_of<bf16>(halves)
+                                   : bytes_of<f16>(f16s);
+    zero = bytes_of<std::int8_t>(points);
+  }
+  parts.add(fmt::format("{}_{}", at, global ? "global_scale" : "scale"), dtype, {1}, std::move(scale));
+  if (format.asymmetric()) parts.add(at + "_zero_point", DType::I8, {1}, std::move(zero));
+}
+
+void add_ranges(Parts& parts, const Matrix& matrix, bool with_bytes) {
+  add_range(parts, matrix, "input", matrix.input, matrix.input_range, with_bytes);
+  add_range(parts, matrix, "output", matrix.output, matrix.output_range, with_bytes);
+}
+
+/// Reads what add_range wrote; scales also in other dtypes.
+quant::StaticRange read_range(const Matrix& matrix, const std::string& which, const quant::Codec* codec,
+                              const FindTensor& find) {
+  if (!codec || !quant::has_static_range(*codec)) return {};
+  const ScaledFormat& format = quant::as_scaled(codec)->format();
+  const std::string at = fmt::format("{}.{}_", module_of(matrix), which),
+                    name = at + (format.mapping == quant::Mapping::NvCt ? "global_scale" : "scale");
+  const files::SafetensorsTensor* scale = find(name);
+  if (!scale) throw BadFile("tensor {} is missing: expected the static scale of activations there", name);
+  if (!scale_type(scale->dtype) || scale->shape.numel() != 1)
+    throw BadFile("tensor {}: expected one number in F32, BF16 or F16, found {} {}", name, dtype_name(scale->dtype),
+                  scale->shape.str());
+  quant::StaticRange range;
+  range.scale = scale->dtype == DType::F32    ? values_of<float>(scale->data)[0]
+                : scale->dtype == DType::BF16 ? to_float(values_of<bf16>(scale->data)[0])
+                                              : to_float(values_of<f16>(scale->data)[0]);
+  if (!(range.scale > 0.0f) || !std::isfinite(range.scale))
+    throw BadFile("tensor {}: expected a finite number above 0, found {}", name, range.scale);
+  if (!format.asymmetric()) return range;
+  range.zero = values_of<std::int8_t>(require_tensor(find, at + "zero_point", DType::I8, {1}).data)[0];
+  return range;
+}
+
 std::vector<files::SafetensorsEntry> CompressedTensors::entries(const Matrix& matrix) const {
-  return make_parts(layout_of(matrix, writes_packed(matrix)), nullptr).entries();
+  Parts parts = make_parts(layout_of(matrix, writes_packed(matrix)), nullptr);
+  add_ranges(parts, matrix, false);
+  return parts.entries();
 }
 
 std::vector<Part> CompressedTensors::pack(const Matrix& matrix, std::span<const std::byte> encoded) const {
   const Layout layout = layout_of(matrix, writes_packed(matrix));
   const ScaledCodec::Parts parts = layout.codec.take_apart(encoded, matrix.rows, matrix.cols);
-  return make_parts(layout, &parts).take();
+  Parts out = make_parts(layout, &parts);
+  add_ranges(out, matrix, true);
+  return std::move(out).take();
 }
 
 void CompressedTensors::describe(Matrix& matrix, const nlohmann::json& config, const files::SafetensorsMetadata&,
@@ -155,6 +215,8 @@ void CompressedTensors::describe(Matrix& matrix, const nlohmann::json& config, c
     throw Unsupported("{}: columns are quantized in an order of their own (weight_g_idx), which temper does not read",
                       module);
   ct_describe(matrix, config, scale->dtype);
+  matrix.input_range = read_range(matrix, "input", matrix.input, find);
+  matrix.output_range = read_range(matrix, "output", matrix.output, find);
   require_fit(matrix, *matrix.codec);
 }
 

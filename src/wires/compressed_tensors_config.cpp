@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "files/json.h"
+#include "quant/activations.h"
 #include "wires/compressed_tensors.h"
 #include "wires/layout.h"
 
@@ -25,7 +26,8 @@ struct Args {
   bool integer = true, symmetric = true;
   std::string strategy;
   std::int64_t group = 0;
-  std::string_view scale_dtype = {};  ///< Empty: that of the model.
+  std::string_view scale_dtype = {};   ///< Empty: that of the model.
+  std::string_view dynamic = "false";  ///< "true", "false", or "local": scales of groups, below a given one.
 
   bool is_mx() const { return scale_dtype == "torch.uint8"; }
   bool operator==(const Args& other) const = default;
@@ -57,25 +59,30 @@ std::optional<Args> weight_args(const ScaledFormat& format) {
   return Args{8, false, true, "channel", 0};
 }
 
-/// Activations, whose scales are found for each token as it comes.
+/// Activations, whose scales are found for each token as it comes, or given.
 std::optional<Args> input_args(const ScaledFormat& format) {
   if (format.sharing != Sharing::None) return std::nullopt;
+  if (format.fixed && format.group != 0) return Args{4, false, true, "tensor_group", 16, "torch.float8_e4m3fn", "local"};
+  if (format.fixed) return Args{8, format.integer(), !format.asymmetric(), "tensor", 0};
   if (format.element == Element::Int8 && is_affine(format) && format.group == 0)
-    return Args{8, true, !format.asymmetric(), "token", 0};
+    return Args{8, true, !format.asymmetric(), "token", 0, {}, "true"};
   if (is_mx(format) && (format.element == Element::E2M1 || format.element == Element::E4M3))
-    return Args{format.bits(), false, true, "group", 32, "torch.uint8"};
+    return Args{format.bits(), false, true, "group", 32, "torch.uint8", "true"};
   if (format.element != Element::E4M3 || (format.mapping != Mapping::Fp8 && format.mapping != Mapping::CtFp8))
     return std::nullopt;
   if (format.group != 0 && format.group != 128) return std::nullopt;
-  return Args{8, false, true, format.group ? "group" : "token", format.group};
+  return Args{8, false, true, format.group ? "group" : "token", format.group, {}, "true"};
 }
 
 bool go_together(const Args& weight, const Args& input) {
+  const auto nvfp4 = [](const Args& args) { return args.strategy == "tensor_group"; };
+  if (nvfp4(weight) || nvfp4(input)) return nvfp4(weight) && nvfp4(input);
   if (weight.is_mx()) return !input.integer;
   return weight.scale_dtype.empty() && !input.is_mx() && (weight.integer || !input.integer);
 }
 
-Json to_json(const Args& args, bool dynamic) {
+Json to_json(const Args& args) {
+  const Json dynamic = args.dynamic == "local" ? Json("local") : Json(args.dynamic == "true");
   Json json = {{"num_bits", args.bits},       {"type", args.integer ? "int" : "float"},
                {"symmetric", args.symmetric}, {"strategy", args.strategy},
                {"dynamic", dynamic},          {"group_size", args.group ? Json(args.group) : Json()}};
@@ -96,11 +103,14 @@ Json group_of(const Matrix& matrix) {
   const auto* input = quant::as_scaled(matrix.input);
   const std::optional<Args> weights = codec ? weight_args(codec->format()) : std::nullopt;
   const std::optional<Args> inputs = input ? input_args(input->format()) : std::nullopt;
-  if (!weights || (matrix.input && !inputs)) throw LogicError("{}: {}", matrix.name, ct_refusal(matrix));
+  const auto* output = quant::as_scaled(matrix.output);
+  const std::optional<Args> outputs = output ? input_args(output->format()) : std::nullopt;
+  if (!weights || (matrix.input && !inputs) || (matrix.output && !outputs))
+    throw LogicError("{}: {}", matrix.name, ct_refusal(matrix));
   return {{"format", format_name(*weights, inputs.has_value())},
-          {"weights", to_json(*weights, false)},
-          {"input_activations", inputs ? to_json(*inputs, true) : Json()},
-          {"output_activations", nullptr}};
+          {"weights", to_json(*weights)},
+          {"input_activations", inputs ? to_json(*inputs) : Json()},
+          {"output_activations", outputs ? to_json(*outputs) : Json()}};
 }
 
 // ---- Reading ----
@@ -115,6 +125,8 @@ Args read_args(const Json& json, const std::string& where) {
   const std::string scale = files::optional_string(json, "scale_dtype", where).value_or("");
   for (const std::string_view known : {"torch.uint8", "torch.float8_e4m3fn"})
     if (scale == known) args.scale_dtype = known;
+  if (const Json* dynamic = files::find_key(json, "dynamic"))
+    args.dynamic = *dynamic == "local" ? "local" : *dynamic == true ? "true" : "false";
   const std::string order = files::optional_string(json, "actorder", where).value_or("static");
   if (order != "static" && order != "weight")
     throw Unsupported("{}: actorder \"{}\": columns that are quantized in an order of their own are not read", where, order);
@@ -124,9 +136,9 @@ Args read_args(const Json& json, const std::string& where) {
 }
 
 std::string text_of(const Args& args) {
-  return fmt::format("{} {} bits, {}, strategy {}, group_size {}, scales {}", args.integer ? "integers of" : "floats of",
-                     args.bits, args.symmetric ? "symmetric" : "asymmetric", args.strategy, args.group,
-                     args.scale_dtype.empty() ? "as the model" : args.scale_dtype);
+  return fmt::format("{} {} bits, {}, strategy {}, group_size {}, dynamic {}, scales {}",
+                     args.integer ? "integers of" : "floats of", args.bits, args.symmetric ? "symmetric" : "asymmetric",
+                     args.strategy, args.group, args.dynamic, args.scale_dtype.empty() ? "as the model" : args.scale_dtype);
 }
 
 std::string_view bf16_or_f32(DType scale) { return scale == DType::BF16 ? "-bf16" : ""; }
@@ -148,12 +160,13 @@ const quant::Codec* weight_codec(const Args& args, DType scale) {
   const std::string_view suffix = bf16_or_f32(scale);
   if (args.strategy == "channel") return quant::find_codec(fmt::format("fp8-e4m3-ct{}", suffix));
   if (args.strategy == "block") return quant::find_codec(fmt::format("fp8-e4m3-ct-b128{}", suffix));
-  return args.strategy == "tensor" ? quant::find_codec(fmt::format("fp8-e4m3-tensor{}", suffix)) : nullptr;
+  return args.strategy == "tensor" ? quant::find_codec(fmt::format("fp8-e4m3-ct-tensor{}", suffix)) : nullptr;
 }
 
 /// In the arithmetic of f32, as schemes name them.
 const quant::Codec* input_codec(const Args& args) {
-  for (const char* name : {"int8-ctsym", "int8-ctasym", "fp8-e4m3-ct", "fp8-e4m3-ct-g128", "mxfp4-even", "mxfp8-e4m3-ct"}) {
+  for (const char* name : {"int8-ctsym", "int8-ctasym", "fp8-e4m3-ct", "fp8-e4m3-ct-g128", "mxfp4-even", "mxfp8-e4m3-ct",
+                           "int8-static-sym", "int8-static-asym", "fp8-static", "nvfp4-static"}) {
     const quant::Codec* codec = quant::find_codec(name);
     if (input_args(quant::as_scaled(codec)->format()) == args) return codec;
   }
@@ -209,7 +222,8 @@ std::string ct_refusal(const Matrix& matrix) {
   const auto* input = quant::as_scaled(matrix.input);
   const std::optional<Args> inputs = input ? input_args(input->format()) : std::nullopt;
   if (input && input->format().element == Element::E2M1 && !inputs)
-    return "activations in NVFP4 need a calibrated input_global_scale; take weights alone (scheme nvfp4a16)";
+    return "activations in NVFP4 go by a calibrated input_global_scale: take nvfp4-static (scheme nvfp4-w4a4), or weights "
+           "alone (nvfp4a16)";
   if (!inputs || !go_together(*weights, *inputs))
     return fmt::format("compressed-tensors has no weights in {} with activations in {}", codec->name(),
                        matrix.input->name());
@@ -266,15 +280,16 @@ void ct_describe(Matrix& matrix, const Json& config, DType scale) {
   if (!matrix.codec)
     throw Unsupported("{}: weights: no format of temper's has {} with weight_scale in {}", where, text_of(weights),
                       dtype_name(scale));
-  matrix.input = nullptr;
+  matrix.input = matrix.output = nullptr;
+  if (const Json* output = files::optional_object(group, "output_activations", where)) {
+    const Args outputs = read_args(*output, where);
+    matrix.output = input_codec(outputs);
+    if (!matrix.output || !quant::has_static_range(*matrix.output) || matrix.output->group() != 0)
+      throw Unsupported("{}: output_activations: only static scales of tensors are read, found {}", where, text_of(outputs));
+  }
   const Json* input = files::optional_object(group, "input_activations", where);
   if (!input) return;
   const Args inputs = read_args(*input, where);
-  // Those in NVFP4 go by a calibrated scale, which no format of temper's holds: they stay 16-bit, as docs/wires.md says.
-  if (inputs.strategy == "tensor_group") return;
-  const Json* dynamic = files::find_key(*input, "dynamic");
-  if (!dynamic || *dynamic != true)
-    throw Unsupported("{}: input_activations: static scales are not read, only dynamic ones", where);
   matrix.input = input_codec(inputs);
   if (!matrix.input) throw Unsupported("{}: input_activations: no format of temper's has {}", where, text_of(inputs));
 }

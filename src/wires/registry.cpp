@@ -10,6 +10,12 @@
 
 namespace temper::wires {
 
+std::string refusal(const Wire& wire, const Matrix& matrix) {
+  if (matrix.output && !wire.carries_outputs())
+    return fmt::format("it has no rounded outputs ({}); compressed-tensors has", matrix.output->name());
+  return wire.refusal(matrix);
+}
+
 std::span<const Wire* const> wires() {
   static const std::vector<const Wire*> table = {
       &torchao_wire(), &compressed_tensors_wire(), &bitsandbytes_wire(), &gptq_wire(), &gptq_v2_wire(), &awq_wire()};

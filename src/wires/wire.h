@@ -13,6 +13,7 @@
 
 #include "files/safetensors.h"
 #include "quant/scheme.h"
+#include "quant/static_range.h"
 
 namespace temper::wires {
 
@@ -21,9 +22,12 @@ struct Matrix {
   std::string name;  ///< "model.layers.0.self_attn.q_proj.weight"
   quant::Role role = quant::Role::Linear;
   std::int64_t rows = 0, cols = 0;
-  const quant::Codec* codec = nullptr;  ///< nullptr: plain 16-bit, stored under its own name.
-  const quant::Codec* input = nullptr;  ///< Format of the activations that are multiplied with it; nullptr: 16 bit.
-  DType dtype = DType::BF16;            ///< What the model's other tensors are in, and what the reader decodes to.
+  const quant::Codec* codec = nullptr;   ///< nullptr: plain 16-bit, stored under its own name.
+  const quant::Codec* input = nullptr;   ///< Format of the activations that are multiplied with it; nullptr: 16 bit.
+  DType dtype = DType::BF16;             ///< What the model's other tensors are in, and what the reader decodes to.
+  quant::StaticRange input_range = {};   ///< Of `input`, where its range is given; for `pack`, and from `describe`.
+  const quant::Codec* output = nullptr;  ///< Format that the product is rounded to; nullptr: none.
+  quant::StaticRange output_range = {};
 };
 
 /// One stored tensor of a packed matrix.
@@ -46,6 +50,8 @@ class Wire {
   virtual std::string_view readers() const = 0;  ///< Who loads it: "transformers, vLLM".
   /// Empty if it can carry the matrix, else why not ("int4 only in groups of …").
   virtual std::string refusal(const Matrix& matrix) const = 0;
+  /// True if it has words for rounded outputs.
+  virtual bool carries_outputs() const { return false; }
 
   // ---- Writing ----
   /// Names, dtypes and shapes of the tensors that `pack` will give, in its order: writers declare them first.
@@ -67,6 +73,9 @@ class Wire {
   /// The matrix's encoded rows from its stored tensors: the inverse of pack, bit for bit. Every shape is checked first.
   virtual std::vector<std::byte> unpack(const Matrix& matrix, const FindTensor& find) const = 0;
 };
+
+/// Wire::refusal, and that of rounded outputs.
+std::string refusal(const Wire& wire, const Matrix& matrix);
 
 /// All wires.
 std::span<const Wire* const> wires();

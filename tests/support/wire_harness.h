@@ -81,11 +81,15 @@ inline void expect_round_trip(const Wire& wire, const Matrix& matrix) {
   PackedTensors packed;
   packed.add(std::move(parts));
   Matrix found = matrix;
-  found.codec = found.input = nullptr;
+  found.codec = found.input = found.output = nullptr;
+  found.input_range = found.output_range = {};
   wire.describe(found, config, wire.metadata(std::span(&matrix, 1)), packed.find());
   ASSERT_NE(found.codec, nullptr);
   EXPECT_EQ(found.codec->name(), matrix.codec->name());
   EXPECT_EQ(found.input, matrix.input);
+  EXPECT_EQ(found.output, matrix.output);
+  EXPECT_EQ(found.input_range, matrix.input_range);
+  EXPECT_EQ(found.output_range, matrix.output_range);
   EXPECT_TRUE(wire.unpack(found, packed.find()) == encoded);
 }
 

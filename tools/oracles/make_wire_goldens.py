@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/wires/*.safetensors: linears as the packages that define the wires store them.
 
-    make_wire_goldens.py compressed-tensors | bitsandbytes | gptq | awq ...
+    make_wire_goldens.py compressed-tensors | compressed-tensors-static | bitsandbytes | gptq | awq ...
 
 Each needs its package (CPU): compressed-tensors 0.20.0, bitsandbytes 0.50.2, auto-gptq 0.7.1 and gptqmodel 7.7.0, autoawq 0.2.9; all of
 them torch 2.15. Of auto-gptq and autoawq only the module that packs is loaded (unpacked wheels on PYTHONPATH do), as their
@@ -89,6 +89,63 @@ def compressed_tensors():
         cases.add(name, stored, decoded, x.shape[0], x.shape[1],
                   {"quant_method": "compressed-tensors", "format": format.value, "config_groups": {"group_0": group}, "ignore": ["lm_head"]})
     cases.save("compressed_tensors.safetensors")
+
+
+def compressed_tensors_static():
+    """Activations with static scales: "x" in bf16 and, as the package rounds it, "x.rounded.NAME"."""
+    from compressed_tensors.compressors import BaseCompressor
+    from compressed_tensors.compressors.format import infer_module_format
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, preset_name_to_scheme
+    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
+    from compressed_tensors.quantization.utils.helpers import calculate_qparams, compute_dynamic_scales_and_zp, generate_gparam
+
+    def static(symmetric=True): return QuantizationArgs(num_bits=8, type="int", strategy="tensor", symmetric=symmetric, dynamic=False)
+    def scheme(inputs, outputs=None):
+        weights = QuantizationArgs(num_bits=8, type="int", strategy="channel", symmetric=True, dynamic=False)
+        return QuantizationScheme(targets=["Linear"], weights=weights, input_activations=inputs, output_activations=outputs)
+
+    cases = Cases()
+    w = weights(24, 256, 1)
+    cases.tensors["w"] = w
+    g = torch.Generator().manual_seed(5)
+    x = (torch.randn(6, 256, generator=g) + 0.4).to(torch.bfloat16)
+    cases.tensors["x"] = x
+    jobs = [("int8_sym", scheme(static())), ("int8_asym", scheme(static(False))), ("FP8", preset_name_to_scheme("FP8", ["Linear"])),
+            ("NVFP4", preset_name_to_scheme("NVFP4", ["Linear"])), ("int8_outputs", scheme(static(), static(False)))]
+    for name, scheme in jobs:
+        args, inputs, outputs = scheme.weights, scheme.input_activations, scheme.output_activations
+        group = args.strategy == "tensor_group"
+        tiles = w.reshape(w.shape[0], -1, args.group_size or w.shape[1])
+        low, high = (tiles.amin(-1), tiles.amax(-1)) if args.strategy != "tensor" else (w.min().reshape(1), w.max().reshape(1))
+        gparam = generate_gparam(w.min(), w.max()) if group else None
+        scale, zero = calculate_qparams(low, high, args, global_scale=gparam)
+        state = {"weight": w, "weight_scale": scale, "weight_zero_point": zero}
+        if gparam is not None: state["weight_global_scale"] = gparam
+        # Calibrated on half of the range, so that some values are clipped.
+        ends = x.min().reshape(1) / 2, x.max().reshape(1) / 2
+        if group:
+            state["input_global_scale"] = generate_gparam(*ends)
+            s, z = compute_dynamic_scales_and_zp(x, inputs, torch.nn.Linear(256, 24), global_scale=state["input_global_scale"])
+            rounded = fake_quantize(x, s, z, inputs, global_scale=state["input_global_scale"])
+        else:
+            s, z = calculate_qparams(*ends, inputs)
+            state["input_scale"], state["input_zero_point"] = s, z.to(inputs.zp_dtype)
+            rounded = fake_quantize(x, s, z, inputs)
+        if outputs is not None:
+            s, z = calculate_qparams(torch.tensor([-1.25], dtype=torch.bfloat16), torch.tensor([2.5], dtype=torch.bfloat16), outputs)
+            state["output_scale"], state["output_zero_point"] = s, z.to(outputs.zp_dtype)
+        format = infer_module_format(torch.nn.Linear, scheme)
+        compressor = BaseCompressor.get_value_from_registry(format.value)
+        stored = compressor.compress(dict(state), scheme)
+        decoded = compressor.decompress(dict(stored), scheme)["weight"]
+        group = {"format": format.value, "targets": ["Linear"]}
+        for key in ("weights", "input_activations", "output_activations"):
+            value = getattr(scheme, key)
+            group[key] = value and {k: v for k, v in json.loads(value.model_dump_json()).items()}
+        cases.add(name, stored, decoded, w.shape[0], w.shape[1],
+                  {"quant_method": "compressed-tensors", "format": format.value, "config_groups": {"group_0": group}, "ignore": ["lm_head"]})
+        cases.tensors["x.rounded." + name] = rounded.to(torch.bfloat16)
+    cases.save("compressed_tensors_static.safetensors")
 
 
 def bitsandbytes():
@@ -198,4 +255,6 @@ def awq():
 
 if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
-    for wire in sys.argv[1:]: {"compressed-tensors": compressed_tensors, "bitsandbytes": bitsandbytes, "gptq": gptq, "awq": awq}[wire]()
+    makers = {"compressed-tensors": compressed_tensors, "compressed-tensors-static": compressed_tensors_static, "bitsandbytes": bitsandbytes,
+              "gptq": gptq, "awq": awq}
+    for wire in sys.argv[1:]: makers[wire]()

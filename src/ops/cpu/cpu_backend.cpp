@@ -13,6 +13,7 @@
 #include "ops/cpu/optimizer_states.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/tasks.h"
+#include "quant/learnt_scales.h"
 
 namespace temper::ops {
 namespace cpu {
@@ -47,6 +48,9 @@ class CpuBackend final : public Backend {
                          const TensorView& out) const override {
     cpu::round_activations(x, rounding, out);
   }
+
+  quant::RangeGradient clip_backward(const ExecContext& ctx, const TensorView& x, const quant::InputFormat& rounding,
+                                     const TensorView& grad) const override;
 
   void convert(const ExecContext&, const TensorView& in, const TensorView& out) const override {
     for_rows(in.rows(), in.cols(), [&](Index begin, Index end) {
@@ -209,7 +213,9 @@ class CpuBackend final : public Backend {
 
   void merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
                         const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
-                        Parameters parameters) const override;
+                        Parameters parameters, std::span<const float> factors) const override;
+  void factor_gradients(const ExecContext& ctx, const LearntScales& scales, const TensorView& dw,
+                        std::span<float> grads) const override;
 
   void decode(const ExecContext&, const quant::EncodedView& encoded, const TensorView& out) const override {
     for_rows(encoded.rows, encoded.cols, [&](Index begin, Index end) {
@@ -331,68 +337,100 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
                   gradients ? &grads : nullptr);
     if (!gradients) continue;
     if (cap > 0) softcap_backward(ctx, logits, cap, grads);
-    matmul(ctx, grads, head.dense, matrix(gradients->dhidden).slice_rows(begin, begin + count), {});
+    const TensorView dhidden = matrix(gradients->dhidden).slice_rows(begin, begin + count);
+    matmul(ctx, grads, head.dense, dhidden, {});
+    if (quant::clips(rounding)) {
+      const quant::RangeGradient range = clip_backward(ctx, part, rounding, dhidden);
+      if (gradients->range) gradients->range->scale += range.scale, gradients->range->zero += range.zero;
+    }
     if (gradients->dhead) matmul(ctx, grads, rounded, *gradients->dhead, {.transpose_a = true, .accumulate = true});
   }
 }
+
+/// Tiles of rows of a merged matrix, in F32 or BF16 as codecs take them, one at a time for each worker. f16 storage is
+/// rounded first, then widened exactly.
+class MergedTiles {
+ public:
+  MergedTiles(const ExecContext& ctx, const Kernels& kernels, const TensorView& base, const LoraView* lora, DType storage)
+      : kernels_(kernels), base_(base), lora_(lora), rows_(base.rows()), cols_(base.cols()) {
+    constexpr Index kTileElements = 64 * 1024;
+    base_.shape = Shape{rows_, cols_};
+    tile_ = std::clamp<Index>(kTileElements / cols_, 1, rows_);
+    merged_ = ctx.workspace->allocate(storage, Shape{workers() * tile_, cols_});
+    wide_ = storage == DType::F16 ? ctx.workspace->allocate(DType::F32, merged_.shape) : merged_;
+  }
+
+  Index count() const { return (rows_ + tile_ - 1) / tile_; }
+  Index workers() const { return task_workers(count()); }
+  Index rows() const { return tile_; }  ///< Of all tiles but the last.
+  Index begin(Index tile) const { return tile * tile_; }
+  Index rows_in(Index tile) const { return std::min(rows_ - begin(tile), tile_); }
+
+  /// Throws Diverged where a value is not finite.
+  TensorView merge(Index tile, int worker) const {
+    const Index first = begin(tile), n = rows_in(tile);
+    const TensorView merged = merged_.slice_rows(worker * tile_, worker * tile_ + n);
+    if (lora_)
+      kernels_.merge_lora(rows_of(base_, first), lora_->a.as<float>(), lora_->a.row_stride,
+                          lora_->b.as<float>() + first * lora_->b.row_stride, lora_->b.row_stride, lora_->a.rows(),
+                          lora_->scale, rows_of(merged), n, cols_);
+    else
+      kernels_.convert(rows_of(base_, first), rows_of(merged), n, cols_);
+    if (!kernels_.all_finite(rows_of(merged), n, cols_))
+      throw Diverged("rows {} to {} of a merged {} weight hold a NaN or an infinity; lower the learning rate", first,
+                     first + n - 1, base_.shape.str());
+    if (wide_.data == merged_.data) return merged;
+    const TensorView wide = wide_.slice_rows(worker * tile_, worker * tile_ + n);
+    kernels_.convert(rows_of(merged), rows_of(wide), n, cols_);
+    return wide;
+  }
+
+ private:
+  const Kernels& kernels_;
+  TensorView base_, merged_, wide_;
+  const LoraView* lora_;
+  Index rows_, cols_, tile_ = 1;
+};
 
 /// A tile of rows is merged, checked and encoded while it lies in the cache. Where rows share parameters, tiles are merged
 /// twice: to fit all rows, and, those joined, to round them.
 void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base, const LoraView* lora, DType storage,
                                   const quant::Codec& codec, std::span<std::byte> encoded, quant::CodeStats* stats,
-                                  Parameters parameters) const {
-  constexpr Index kTileElements = 64 * 1024;
-  const Index rows = base.rows(), cols = base.cols(), tile = std::clamp<Index>(kTileElements / cols, 1, rows);
-  const Index tiles = (rows + tile - 1) / tile, workers = task_workers(tiles);
+                                  Parameters parameters, std::span<const float> factors) const {
+  const Index rows = base.rows(), cols = base.cols();
   const ArenaScope scope(workspace(ctx, "merge_and_encode"));
   Arena& arena = *ctx.workspace;
-  const TensorView merged_all = arena.allocate(storage, Shape{workers * tile, cols});
-  // Codecs take F32 or BF16: f16 storage is rounded first, then widened exactly.
-  const TensorView wide_all = storage == DType::F16 ? arena.allocate(DType::F32, Shape{workers * tile, cols}) : merged_all;
-  const auto merged_tile = [&](Index begin, Index count, int worker) {
-    const TensorView merged = merged_all.slice_rows(worker * tile, worker * tile + count);
-    const TensorView from = matrix(base).slice_rows(begin, begin + count);
-    if (lora) {
-      const LoraView part{lora->a, matrix(lora->b).slice_rows(begin, begin + count), lora->scale};
-      merge(from, part, merged, 0, count);
-    } else {
-      kernels_.convert(rows_of(from), rows_of(merged), count, cols);
-    }
-    if (!kernels_.all_finite(rows_of(merged), count, cols))
-      throw Diverged("rows {} to {} of a merged {} weight hold a NaN or an infinity; lower the learning rate", begin,
-                     begin + count - 1, base.shape.str());
-    if (storage != DType::F16) return merged;
-    const TensorView wide = wide_all.slice_rows(worker * tile, worker * tile + count);
-    kernels_.convert(rows_of(merged), rows_of(wide), count, cols);
-    return wide;
-  };
+  const MergedTiles tiles(ctx, kernels_, base, lora, storage);
   const std::size_t row_bytes = codec.row_bytes(cols);
   const Index row_params = parameters == Parameters::Fit && codec.joins_rows() ? codec.params_per_row(cols) : 0;
   std::span<float> params;
   if (row_params > 0) {
     params = arena.allocate(DType::F32, Shape{rows, row_params}).span<float>();
-    run_tasks(tiles, [&](Index task, int worker) {
-      const Index begin = task * tile, count = std::min(rows - begin, tile);
-      codec.fit_rows(merged_tile(begin, count, worker), params.subspan(begin * row_params, count * row_params));
+    run_tasks(tiles.count(), [&](Index tile, int worker) {
+      codec.fit_rows(tiles.merge(tile, worker),
+                     params.subspan(tiles.begin(tile) * row_params, tiles.rows_in(tile) * row_params));
     });
     codec.join(params, rows, cols);
   }
   const TensorView earlier_all =
-      stats ? arena.allocate(DType::U8, Shape{workers * tile, static_cast<Index>(row_bytes)}) : TensorView();
+      stats ? arena.allocate(DType::U8, Shape{tiles.workers() * tiles.rows(), static_cast<Index>(row_bytes)}) : TensorView();
+  const Index groups = factors.empty() ? 0 : codec.groups(cols);
   std::mutex stats_mutex;
-  run_tasks(tiles, [&](Index task, int worker) {
-    const Index begin = task * tile, count = std::min(rows - begin, tile);
-    const TensorView merged = merged_tile(begin, count, worker);
+  run_tasks(tiles.count(), [&](Index tile, int worker) {
+    const Index begin = tiles.begin(tile), count = tiles.rows_in(tile);
+    const TensorView merged = tiles.merge(tile, worker);
     const auto out =
         encoded.subspan(static_cast<std::size_t>(begin) * row_bytes, static_cast<std::size_t>(count) * row_bytes);
     std::span<std::byte> earlier;
     if (stats) {
       earlier = std::as_writable_bytes(earlier_all.span<std::uint8_t>())
-                    .subspan(static_cast<std::size_t>(worker * tile) * row_bytes, out.size());
+                    .subspan(static_cast<std::size_t>(worker * tiles.rows()) * row_bytes, out.size());
       std::ranges::copy(out, earlier.begin());
     }
     if (parameters == Parameters::Kept)
       codec.reround_rows(merged, out);
+    else if (groups > 0)
+      quant::encode_with_factors(codec, merged, factors.subspan(begin * groups, count * groups), out);
     else if (row_params > 0)
       codec.round_rows(merged, params.subspan(begin * row_params, count * row_params), out);
     else
@@ -402,6 +440,42 @@ void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base
     const std::lock_guard lock(stats_mutex);
     *stats += counted;
   });
+}
+
+void CpuBackend::factor_gradients(const ExecContext& ctx, const LearntScales& scales, const TensorView& dw,
+                                  std::span<float> grads) const {
+  const ArenaScope scope(workspace(ctx, "factor_gradients"));
+  const MergedTiles tiles(ctx, kernels_, scales.base, scales.lora, scales.storage);
+  const quant::EncodedView& encoded = scales.encoded;
+  const Index groups = encoded.codec->groups(encoded.cols);
+  run_tasks(tiles.count(), [&](Index tile, int worker) {
+    const Index begin = tiles.begin(tile), end = begin + tiles.rows_in(tile);
+    const auto at = [&](auto values) { return values.subspan(begin * groups, (end - begin) * groups); };
+    quant::factor_gradients(*encoded.codec, tiles.merge(tile, worker), encoded.row_range(begin, end),
+                            matrix(dw).slice_rows(begin, end), at(scales.factors), at(grads));
+  });
+}
+
+/// Blocks of 16 rows are summed each on its own, then in order.
+quant::RangeGradient CpuBackend::clip_backward(const ExecContext& ctx, const TensorView& x,
+                                               const quant::InputFormat& rounding, const TensorView& grad) const {
+  constexpr Index kBlock = 16;
+  const Index rows = x.rows(), blocks = (rows + kBlock - 1) / kBlock;
+  const ArenaScope scope(workspace(ctx, "clip_backward"));
+  double* partial = ctx.workspace->allocate(DType::F64, Shape{blocks * 2}).as<double>();
+  run_tasks(blocks, [&](Index block, int) {
+    const Index begin = block * kBlock, end = std::min(rows, begin + kBlock);
+    const quant::RangeGradient sum =
+        quant::clip_backward(rounding, matrix(x).slice_rows(begin, end), matrix(grad).slice_rows(begin, end));
+    partial[2 * block] = sum.scale;
+    partial[2 * block + 1] = sum.zero;
+  });
+  quant::RangeGradient total;
+  for (Index block = 0; block < blocks; ++block) {
+    total.scale += partial[2 * block];
+    total.zero += partial[2 * block + 1];
+  }
+  return total;
 }
 
 /// Blocks of 64 Ki elements of a row, summed in order.

@@ -87,7 +87,7 @@ void round_activations(const TensorView& x, const quant::InputFormat& rounding, 
   for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
     const TensorView in = x.slice_rows(begin, end), rounded = out.slice_rows(begin, end);
     if (rounding.codec)
-      quant::round_activations(*rounding.codec, in, rounded);
+      quant::round_activations(*rounding.codec, in, rounded, rounding.range);
     else
       quant::round_activations(rounding.grid, in, rounded);
   });

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "files/json.h"
+#include "quant/activations.h"
 #include "quant/scaled_codec.h"
 #include "wires/wire.h"
 
@@ -30,7 +31,7 @@ struct Case {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char* file : {"compressed_tensors", "bitsandbytes", "gptq", "awq"})
+  for (const char* file : {"compressed_tensors", "compressed_tensors_static", "bitsandbytes", "gptq", "awq"})
     for (const auto& [name, text] : file_of(file).metadata())
       if (name != "format" && name != "crossing") all.push_back({file, name});
   return all;
@@ -47,7 +48,7 @@ struct Read {
     const Json meta = files::parse_json(file.metadata().at(of.name), of.name);
     config = meta.at("config");
     matrix = {of.name + ".weight", quant::Role::Linear, meta.at("rows"), meta.at("cols")};
-    if (of.file != "compressed_tensors")
+    if (!of.file.starts_with("compressed_tensors"))
       matrix.dtype = of.name == "nf4" || of.name.ends_with("dq") ? DType::BF16 : DType::F16;
     wire().describe(matrix, config, file.metadata(), find);
   }
@@ -119,7 +120,7 @@ INSTANTIATE_TEST_SUITE_P(Wires, WireGolden, ::testing::ValuesIn(cases()),
 
 TEST(CompressedTensorsGolden, WeightsAreRoundedAsThePackageRoundsThem) {
   for (const Case& each : cases()) {
-    if (each.file != "compressed_tensors") continue;
+    if (!each.file.starts_with("compressed_tensors")) continue;
     const Read read(each);
     const files::SafetensorsTensor& w = read.file.at(read.matrix.rows > 100 ? "tall" : "w");
     std::vector<std::uint16_t> values(static_cast<std::size_t>(read.matrix.rows * read.matrix.cols));
@@ -135,21 +136,41 @@ TEST(CompressedTensorsGolden, WeightsAreRoundedAsThePackageRoundsThem) {
 
 TEST(CompressedTensorsGolden, ConfigurationsSayWhatThePackageSays) {
   for (const Case& each : cases()) {
-    if (each.file != "compressed_tensors") continue;
+    if (!each.file.starts_with("compressed_tensors")) continue;
     const Read read(each);
     const Json config = read.wire().config(std::span(&read.matrix, 1));
     EXPECT_EQ(config.at("format"), read.config.at("format")) << each.name;
     EXPECT_EQ(config.at("ignore"), read.config.at("ignore")) << each.name;
     const Json& found = config.at("config_groups").at("group_0");
     const Json& expected = read.config.at("config_groups").at("group_0");
-    for (const char* key : {"format", "targets", "output_activations"})
-      EXPECT_EQ(found.at(key), expected.at(key)) << each.name;
-    for (const char* side : {"weights", "input_activations"}) {
+    for (const char* key : {"format", "targets"}) EXPECT_EQ(found.at(key), expected.at(key)) << each.name;
+    for (const char* side : {"weights", "input_activations", "output_activations"}) {
       ASSERT_EQ(found.at(side).is_null(), expected.at(side).is_null()) << each.name << " " << side;
       if (found.at(side).is_null()) continue;
       for (const auto& [key, value] : found.at(side).items())
         EXPECT_EQ(value, expected.at(side).at(key)) << each.name << " " << side << " " << key;
     }
+  }
+}
+
+TEST(CompressedTensorsGolden, StaticActivationsAreRoundedAsThePackageRoundsThem) {
+  for (const Case& each : cases()) {
+    if (each.file != "compressed_tensors_static") continue;
+    const Read read(each);
+    ASSERT_NE(read.matrix.input, nullptr) << each.name;
+    ASSERT_TRUE(read.matrix.input_range.known()) << each.name;
+    const files::SafetensorsTensor &x = read.file.at("x"), &expected = read.file.at("x.rounded." + each.name);
+    std::vector<std::uint16_t> values(x.data.size() / 2), found(values.size()), wanted(values.size());
+    std::memcpy(values.data(), x.data.data(), x.data.size());
+    std::memcpy(wanted.data(), expected.data.data(), x.data.size());
+    quant::round_activations(quant::in_dtype(*read.matrix.input, DType::BF16),
+                             TensorView(values.data(), DType::BF16, x.shape), TensorView(found.data(), DType::BF16, x.shape),
+                             read.matrix.input_range);
+    for (std::size_t i = 0; i < found.size(); ++i)
+      ASSERT_EQ(to_float(bf16{found[i]}), to_float(bf16{wanted[i]}))
+          << each.name << " " << i << " of " << to_float(bf16{values[i]});
+    EXPECT_EQ(read.matrix.output != nullptr, each.name == "int8_outputs");
+    EXPECT_EQ(read.matrix.output_range.zero, read.matrix.output ? -43 : 0) << "of [-1.25, 2.5]";
   }
 }
 

@@ -16,7 +16,9 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "model/backward_taps.h"
 #include "model/checkpoint_reader.h"
+#include "model/static_ranges.h"
 #include "model/trained_weights.h"
 #include "model/transformer.h"
 #include "model/weights.h"
@@ -34,23 +36,44 @@ using Matrix = std::vector<double>;
 struct Twin {
   const ArchSpec& arch;
   const TensorTable table;
-  std::vector<Matrix> weights;                // by table index
-  std::vector<const quant::Codec*> inputs{};  // by table index; what a product's activations are rounded to, or null
-  /// What rounding adds to the input of the product with a tensor at a position, found by the first loss().
-  mutable std::map<std::pair<std::size_t, std::size_t>, std::vector<double>> shifts{};
+  std::vector<Matrix> weights;               // by table index
+  std::vector<quant::InputFormat> inputs{};  // by table index; what a product's activations are rounded to
+  /// The inputs of the product with a tensor at a position as they were, and rounded, found by the first loss().
+  struct Rounded {
+    std::vector<double> before, after;
+  };
+  mutable std::map<std::pair<std::size_t, std::size_t>, Rounded> roundings{};
+  /// By table index: by how much the scale of the input's static range moves, as a share of it.
+  std::map<std::size_t, double> range_moves{};
 
-  /// x as the product with tensor `index` takes it.
+  /// x as the product with tensor `index` takes it: x + (x̂0 − x0), straight-through; of a static range whose scale is (1 +
+  /// d) times what it was, (x̂0 − x0) · (1 + d) more than x inside of the range, and x̂0 · (1 + d) outside.
   std::vector<double> rounded(std::size_t index, std::vector<double> x, std::size_t t) const {
     if (inputs.empty() || !inputs[index]) return x;
-    auto [shift, added] = shifts.try_emplace({index, t}, x.size());
+    const quant::InputFormat& format = inputs[index];
+    auto [found, added] = roundings.try_emplace({index, t});
+    auto& [before, after] = found->second;
     if (added) {
+      before = x;
       std::vector<float> values(x.begin(), x.end());
       const TensorView row(values.data(), DType::F32, {1, static_cast<std::int64_t>(values.size())});
-      quant::round_activations(*inputs[index], row, row);
-      for (std::size_t i = 0; i < x.size(); ++i) shift->second[i] = static_cast<double>(values[i]) - x[i];
+      quant::round_activations(*format.codec, row, row, format.range);
+      after.assign(values.begin(), values.end());
     }
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] += shift->second[i];
+    const auto move = range_moves.find(index);
+    const double scale = move == range_moves.end() ? 1.0 : 1.0 + move->second;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (quant::clips(format) && outside(format.range, before[i]))
+        x[i] = after[i] * scale;
+      else
+        x[i] += (after[i] - before[i]) * scale;
+    }
     return x;
+  }
+  /// Of an 8-bit range.
+  static bool outside(const quant::StaticRange& range, double x) {
+    const double t = x / static_cast<double>(range.scale) + range.zero;
+    return t < -128.5 || t > 127.5;
   }
 
   std::vector<double> norm(const std::vector<double>& x, const Matrix& weight) const {
@@ -197,7 +220,7 @@ struct Model {
         plain(i, values);
       }
       twin.weights.push_back(to_double(values.span<float>()));
-      twin.inputs.push_back(encoded.scheme().input_codec_for(table()[i].place));
+      twin.inputs.push_back({quant::ActivationGrid::None, encoded.input(i), encoded.input_range(i)});
     }
     return twin;
   }
@@ -225,6 +248,20 @@ double tolerance_of(const TensorView& gradient) {
   return 2e-4 * std::sqrt(norm / static_cast<double>(gradient.shape.numel())) + 1e-7;
 }
 
+/// Gradients of the scales of inputs' static ranges, relative to the scales, by table index.
+class RangeGradients final : public BackwardTaps {
+ public:
+  explicit RangeGradients(const TensorTable& table) : table_(table) {}
+  void input_range(int layer, Linear linear, const quant::RangeGradient& gradient) override {
+    scales[table_.linear(layer, linear)] += gradient.scale;
+  }
+  void head_range(const quant::RangeGradient& gradient) override { scales[table_.head()] += gradient.scale; }
+  std::map<std::size_t, double> scales;
+
+ private:
+  const TensorTable& table_;
+};
+
 /// Compares the gradients on a random model; false, with nothing compared, where the losses differ already.
 bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
   const Model m(seed, false);
@@ -241,7 +278,12 @@ bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
 
   EncodedWeights encoded(m.ctx, base, quant::scheme(scheme), base.storage());
   encoded.encode(m.ctx, &adapters);
+  // Narrow enough that a few per cent of the values are clipped.
+  for (const RangeSite& site : range_sites(encoded))
+    set_range(encoded, site, quant::static_range(*site.codec, -1.5f, 1.2f, DType::BF16));
   Transformer model(m.reader->arch(), encoded, &adapters, /*merged=*/true);
+  RangeGradients ranges(table);
+  model.set_backward_taps(&ranges);
   const Documents documents(rng);
   const double sum = model.forward_backward(m.ctx, documents.view(), 1.0f);
 
@@ -253,6 +295,21 @@ bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
     ops::convert(m.ctx, merged, values);
   });
   if (std::abs(twin.loss(documents.view()) - sum) > 1e-5 * std::abs(sum)) return false;
+
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    if (!quant::clips(twin.inputs[i])) continue;
+    constexpr double kStep = 1e-4;
+    double loss[2];
+    for (const int sign : {0, 1}) {
+      twin.range_moves = {{i, sign ? kStep : -kStep}};
+      loss[sign] = twin.loss(documents.view());
+    }
+    twin.range_moves.clear();
+    const double expected = (loss[1] - loss[0]) / (2 * kStep),
+                 found = ranges.scales[i] * static_cast<double>(twin.inputs[i].range.scale);
+    EXPECT_NE(expected, 0.0) << table[i].hf_name;
+    EXPECT_NEAR(found, expected, 2e-4 * std::abs(expected) + 2e-5) << table[i].hf_name << ", its input's range";
+  }
 
   const double scale = config.scale();
   const auto derivative = [&](const Adapters::Entry& entry, bool of_a, std::size_t row, std::size_t col) {
@@ -350,17 +407,19 @@ INSTANTIATE_TEST_SUITE_P(Schemes, FullQat,
 
 // Not int8-int8: its symmetric rule puts the largest magnitude of each row on a tie, ±127.5, and so the last bit of an f32
 // decides, which a twin in double cannot know.
-INSTANTIATE_TEST_SUITE_P(Schemes, MergedQat,
-                         ::testing::Values("int4-sym-g32", "int8-sym", "q4_0", "q8_0", "int8-int4", "fp8-fp8", "mxfp8",
-                                           "nvfp4",
-                                           // 16-bit projections, a rounded head, q and k that see different inputs
-                                           "int4-sym-g32/int8-asym; layers 0 o_proj,up_proj: none; *.down_proj: q8_0/none; "
-                                           "head: int8-sym; q_proj: int8-sym/fp8-e4m3"),
-                         [](const auto& scheme) {
-                           std::string name = scheme.param;
-                           for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Schemes, MergedQat,
+    ::testing::Values("int4-sym-g32", "int8-sym", "q4_0", "q8_0", "int8-int4", "fp8-fp8", "mxfp8", "nvfp4",
+                      // 16-bit projections, a rounded head, q and k that see different inputs
+                      "int4-sym-g32/int8-asym; layers 0 o_proj,up_proj: none; *.down_proj: q8_0/none; "
+                      "head: int8-sym; q_proj: int8-sym/fp8-e4m3",
+                      // static ranges, one of them the head's
+                      "int4-sym-g32/int8-static-asym; *.down_proj: q8_0/int8-static-sym; head: int8-sym"),
+    [](const auto& scheme) {
+      std::string name = scheme.param;
+      for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+      return name;
+    });
 
 }  // namespace
 }  // namespace temper::model

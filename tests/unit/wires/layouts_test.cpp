@@ -41,7 +41,7 @@ Matrix f16(Matrix matrix) {
 TEST(CompressedTensors, RoundTrips) {
   for (const char* codec : {"int4-ctsym-g32-bf16", "int4-ctsym-g128-bf16", "int4-ctasym-g64-bf16", "int4-ctsym-bf16",
                             "int8-ctsym-g128-bf16", "int3-ctsym-g32-bf16", "int2-ctasym-g32-bf16", "nvfp4-ct", "mxfp4-even",
-                            "mxfp6-e2m3-even", "mxfp8-e4m3-ct", "fp8-e4m3-ct-bf16", "fp8-e4m3-tensor-bf16"})
+                            "mxfp6-e2m3-even", "mxfp8-e4m3-ct", "fp8-e4m3-ct-bf16", "fp8-e4m3-ct-tensor-bf16"})
     for (const std::int64_t rows : {1, 20, 200})
       expect_round_trip(compressed_tensors_wire(), matrix_of(codec, "", rows, 256));
   expect_round_trip(compressed_tensors_wire(), f16(matrix_of("int4-ctasym-g64-f16", "", 20, 256)));
@@ -54,6 +54,55 @@ TEST(CompressedTensors, RoundTrips) {
   expect_round_trip(compressed_tensors_wire(), matrix_of("fp8-e4m3-ct-bf16", "fp8-e4m3-ct", 20, 96));
   expect_round_trip(compressed_tensors_wire(), matrix_of("mxfp4-even", "mxfp4-even", 20, 96));
   expect_round_trip(compressed_tensors_wire(), matrix_of("mxfp8-e4m3-ct", "mxfp8-e4m3-ct", 20, 96));
+}
+
+TEST(CompressedTensors, StaticRangesRoundTrip) {
+  const auto with_range = [](Matrix matrix, float scale, int zero = 0) {
+    matrix.input_range = {scale, zero};
+    return matrix;
+  };
+  expect_round_trip(compressed_tensors_wire(),
+                    with_range(matrix_of("int8-ctsym-bf16", "int8-static-sym", 20, 96), 0.015625f));
+  expect_round_trip(compressed_tensors_wire(),
+                    with_range(matrix_of("int8-ctsym-bf16", "int8-static-asym", 20, 96), 0.015625f, -17));
+  expect_round_trip(compressed_tensors_wire(),
+                    with_range(matrix_of("fp8-e4m3-ct-tensor-bf16", "fp8-static", 20, 96), 0.125f));
+  expect_round_trip(compressed_tensors_wire(), with_range(matrix_of("nvfp4-ct", "nvfp4-static", 20, 96), 1344.0f));
+  Matrix outputs = with_range(matrix_of("int8-ctsym-bf16", "int8-static-sym", 20, 96), 0.5f);
+  outputs.output = quant::find_codec("int8-static-asym");
+  outputs.output_range = {0.25f, 9};
+  expect_round_trip(compressed_tensors_wire(), outputs);
+  EXPECT_EQ(refusal(compressed_tensors_wire(), outputs), "");
+  for (const Wire* wire : wires())
+    if (wire != &compressed_tensors_wire()) {
+      EXPECT_NE(refusal(*wire, outputs).find("outputs"), std::string::npos) << wire->name();
+      EXPECT_NE(refusal(*wire, matrix_of("int8-symeps-bf16", "int8-static-sym", 20, 96)), "") << wire->name();
+    }
+  // Without a range there is nothing to write.
+  EXPECT_THROW(compressed_tensors_wire().pack(matrix_of("int8-ctsym-bf16", "int8-static-sym", 8, 64),
+                                              random_encoded(*quant::find_codec("int8-ctsym-bf16"), 8, 64)),
+               LogicError);
+}
+
+TEST(CompressedTensors, StaticRangesAreChecked) {
+  Matrix matrix = matrix_of("int8-ctsym-bf16", "int8-static-asym", 8, 64);
+  matrix.input_range = {0.5f, 3};
+  const nlohmann::json config = compressed_tensors_wire().config(std::span(&matrix, 1));
+  const auto describe_with = [&](auto&& spoil) {
+    PackedTensors packed;
+    packed.add(compressed_tensors_wire().pack(matrix, random_encoded(*matrix.codec, 8, 64)));
+    spoil(packed.tensors());
+    Matrix found = matrix;
+    compressed_tensors_wire().describe(found, config, {}, packed.find());
+  };
+  const std::string scale = "model.layers.0.mlp.up_proj.input_scale", zero = "model.layers.0.mlp.up_proj.input_zero_point";
+  const std::vector<std::byte> nothing(2);
+  EXPECT_NO_THROW(describe_with([](auto&) {}));
+  EXPECT_THROW(describe_with([&](auto& tensors) { tensors.erase(scale); }), BadFile);
+  EXPECT_THROW(describe_with([&](auto& tensors) { tensors.erase(zero); }), BadFile);
+  EXPECT_THROW(describe_with([&](auto& tensors) { tensors.find(scale)->second.data = nothing; }), BadFile);  // 0
+  EXPECT_THROW(describe_with([&](auto& tensors) { tensors.find(scale)->second.dtype = DType::I16; }), BadFile);
+  EXPECT_THROW(describe_with([&](auto& tensors) { tensors.find(scale)->second.shape = Shape{2}; }), BadFile);
 }
 
 TEST(CompressedTensors, Refusals) {
@@ -113,7 +162,13 @@ TEST(CompressedTensors, WhatItDoesNotReadIsNamed) {
   EXPECT_THROW(describe(changed("/config_groups", nlohmann::json::object())), BadFile);
   EXPECT_THROW(describe(changed("/transform_config/config_groups", {{"u", 1}})), Unsupported);
   EXPECT_THROW(describe(changed("/config_groups/group_0/input_activations",
+                                {{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}, {"dynamic", true}})),
+               Unsupported);
+  EXPECT_THROW(describe(changed("/config_groups/group_0/input_activations",
                                 {{"num_bits", 8}, {"type", "float"}, {"strategy", "tensor"}, {"dynamic", false}})),
+               BadFile);  // no input_scale
+  EXPECT_THROW(describe(changed("/config_groups/group_0/output_activations",
+                                {{"num_bits", 8}, {"type", "int"}, {"strategy", "token"}, {"dynamic", true}})),
                Unsupported);
   EXPECT_THROW(describe(nlohmann::json::object()), BadFile);
 }
