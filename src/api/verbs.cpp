@@ -70,6 +70,11 @@ eval::GenerationOptions generation_options(const recipe::GenerateOptions& o) {
 Outcome train(const Recipe& recipe) {
   const Engine engine(recipe.runtime);
   const train::TrainResult result = train::train(engine.context(), recipe);
+  if (recipe.train.plan) {
+    Json parts;
+    for (const train::MemoryPart& part : result.plan.parts) parts[part.name] = part.bytes;
+    return {result.plan_text, Json{{"memory", parts}, {"peak_bytes", result.plan.peak()}}.dump()};
+  }
   Json json = {{"run", result.run.string()},
                {"steps", result.info.steps},
                {"scheme", result.info.scheme},

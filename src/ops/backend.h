@@ -72,6 +72,9 @@ class Backend {
   virtual void lion(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
                     const Lion& options) const = 0;
   virtual double sum_of_squares(const ExecContext& ctx, const TensorView& x) const = 0;
+
+  /// The backend that claims from the workspace what this one's ops claim, and computes nothing.
+  virtual const Backend& dry() const = 0;
 };
 
 }  // namespace temper::ops

@@ -145,6 +145,8 @@ struct TrainOptions {
   std::int64_t keep_checkpoints = 2;
   std::int64_t log_every = 1;  ///< Steps.
   Recompute recompute = Recompute::Block;
+  std::string memory;    ///< Limit ("8GiB") within which recompute and micro_batch are chosen; empty: none.
+  bool plan = false;     ///< Only what the run would take.
   std::string resume;    ///< Folder of the run to go on with.
   bool profile = false;  ///< Time by op of the first steps.
 };

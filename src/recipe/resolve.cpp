@@ -52,7 +52,8 @@ void resolve_train(Recipe& recipe) {
   }
   require_set(recipe.model.path, "model.path", Verb::Train);
   require_set(recipe.data.path, "data.path", Verb::Train);
-  require_set(recipe.out, "out", Verb::Train);
+  if (!train.plan) require_set(recipe.out, "out", Verb::Train);
+  if (!train.memory.empty()) parse_size(train.memory, "train.memory");
   check_length(recipe);
   if (recipe.quant.scheme != "none" && recipe.lora.dropout > 0)
     throw BadRecipe(

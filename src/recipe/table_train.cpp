@@ -94,6 +94,11 @@ std::vector<Option> train_options() {
                "activation functions); block (whole blocks, from their inputs); offload (the same, inputs in a temporary "
                "file: TMPDIR)",
        .choices = {"none", "selective", "block", "offload"}},
+      {"train.memory", "--memory", field<&Recipe::train, &T::memory>(), kTrain,
+       "Resident memory that the run may take (\"8GiB\"): train.recompute and train.micro_batch are chosen to fit "
+       "(docs/memory.md)"},
+      {"train.plan", "--plan", field<&Recipe::train, &T::plan>(), kTrain,
+       "Show memory by part, what each way to save some costs, and the time of a step; train nothing, write nothing"},
       {"train.resume", "--resume", field<&Recipe::train, &T::resume>(), kTrain,
        "Go on with the run in this folder; its recipe is the starting point"},
       {"train.profile", "--profile", field<&Recipe::train, &T::profile>(), kTrain,

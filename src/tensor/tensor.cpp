@@ -60,7 +60,9 @@ TensorView Arena::allocate(DType dtype, Shape shape) {
   if (base_ && bytes > capacity_ - used_)
     throw OutOfMemory("working memory: {} bytes asked for a {} {}, {} of {} left", bytes, dtype_name(dtype), shape.str(),
                       capacity_ - used_, capacity_);
-  TensorView view(base_ ? base_ + used_ : nullptr, dtype, std::move(shape));
+  // Where there is no memory, an address that is not null, since null views mean other things.
+  void* data = base_ ? base_ + used_ : reinterpret_cast<void*>(kAlignment + used_);
+  TensorView view(data, dtype, std::move(shape));
   used_ += bytes;
   peak_ = std::max(peak_, used_);
   return view;

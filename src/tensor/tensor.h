@@ -75,8 +75,8 @@ class Tensor {
   TensorView view_;
 };
 
-/// A bump allocator over one block. Without memory behind it (`dry`), it hands out null views and only counts, so that
-/// running a schedule on it tells the peak. Marks free everything allocated since.
+/// A bump allocator over one block. Without memory behind it (`dry`) it hands out views that nobody may look into, and
+/// counts: running a schedule on it (ops/dry_run.h) tells the peak. Marks free everything allocated since.
 class Arena {
  public:
   Arena() = default;                           ///< Dry: counts only.

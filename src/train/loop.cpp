@@ -58,7 +58,7 @@ recipe::Recipe with_scheme_of_file(recipe::Recipe recipe) {
 Start start_of(const recipe::Recipe& asked) {
   const recipe::Recipe recipe = with_scheme_of_file(asked);
   if (!recipe.train.resume.empty()) return resume_from(recipe);
-  require_free(recipe.out);
+  if (!recipe.train.plan) require_free(recipe.out);
   return {recipe, std::nullopt};
 }
 
@@ -83,7 +83,7 @@ TrainData load_data(const recipe::Recipe& recipe) {
 TrainResult run(const ExecContext& ctx, const Start& start, const TrainData& data, const Hooks& hooks) {
   status(fmt::format("opening {}", start.recipe.model.path));
   Session session(ctx, start.recipe, data, hooks, start.checkpoint);
-  return session.run();
+  return start.recipe.train.plan ? session.only_plan() : session.run();
 }
 
 }  // namespace

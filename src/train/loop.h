@@ -19,6 +19,7 @@
 #include "recipe/recipe.h"
 #include "tensor/exec_context.h"
 #include "text/dataset.h"
+#include "train/memory_plan.h"
 #include "train/qat.h"
 
 namespace temper::train {
@@ -57,6 +58,8 @@ struct TrainResult {
   std::int64_t tokens = 0;             ///< Processed over the whole run.
   double tokens_per_second = 0;        ///< Over the whole run's steps, without evaluation.
   std::int64_t peak_memory_bytes = 0;  ///< Of this process: its largest resident set.
+  MemoryPlan plan;                     ///< What it was to be.
+  std::string plan_text;               ///< With train.plan: what the run would take, for people; nothing else is set.
 };
 
 /// Rows to learn from and to score, as token ids.

@@ -120,6 +120,18 @@ void QatController::set_learnt(LearntQuantization& learnt) {
   if (merged_) merged_->set_backward_taps(&learnt);
 }
 
+void QatController::set_recompute(model::Recompute recompute) {
+  unmerged_.set_recompute(recompute);
+  if (merged_) merged_->set_recompute(recompute);
+}
+
+model::Transformer& QatController::dry(const ExecContext& dry, std::int64_t step) {
+  prepare_masters(dry);
+  if (!active(step)) return unmerged_;
+  encoded_->encode(dry, masters_.adapters);
+  return *merged_;
+}
+
 void QatController::encode(const ExecContext& ctx, std::int64_t step) {
   const quant::CodeStats stats = encoded_->encode(ctx, masters_.adapters, nullptr, encodings(step));
   const double total = static_cast<double>(stats.total);

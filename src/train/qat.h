@@ -47,6 +47,12 @@ class QatController {
   /// nothing. Throws Diverged if a merged weight is not finite.
   model::Transformer& prepare(const ExecContext& ctx, std::int64_t step);
 
+  /// The network of a step on a dry context (ops/dry_run.h): what prepare takes is taken, nothing is computed, and prepare
+  /// has still to come.
+  model::Transformer& dry(const ExecContext& dry, std::int64_t step);
+
+  void set_recompute(model::Recompute recompute);
+
   bool active(std::int64_t step) const { return encoded_ != nullptr && step >= start_step_; }
   const CodeShares& shares() const { return shares_; }  ///< Of the prepared step.
   void restore(const CodeShares& shares) { shares_ = shares; }

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using files::Json;
 
 // Options that a resumed run may change. Paths of model and data are here because their contents are compared instead.
-constexpr std::array<std::string_view, 13> kFree = {"out",
+constexpr std::array<std::string_view, 14> kFree = {"out",
                                                     "model.path",
                                                     "data.path",
                                                     "data.eval_path",
@@ -32,6 +32,7 @@ constexpr std::array<std::string_view, 13> kFree = {"out",
                                                     "train.keep_checkpoints",
                                                     "train.recompute",
                                                     "train.profile",
+                                                    "train.plan",
                                                     "data.max_rows"};
 // The length of the run may change too, but then it is no longer the run that was begun, which a warning says.
 constexpr std::array<std::string_view, 2> kLength = {"train.steps", "train.epochs"};

@@ -60,16 +60,6 @@ const quant::Scheme* scheme_of(const recipe::Recipe& recipe) {
   return recipe.quant.scheme == "none" ? nullptr : &quant::scheme(recipe.quant.scheme);
 }
 
-model::Recompute recompute_of(const recipe::Recipe& recipe) {
-  switch (recipe.train.recompute) {
-    case recipe::Recompute::None: return model::Recompute::None;
-    case recipe::Recompute::Selective: return model::Recompute::Selective;
-    case recipe::Recompute::Block: return model::Recompute::Block;
-    case recipe::Recompute::Offload: return model::Recompute::Offload;
-  }
-  throw LogicError("train.recompute");
-}
-
 /// The watch-dogs of a step, for the progress line.
 std::string watched(const StepLog& line) {
   std::string text = fmt::format("gradient {:.2f}", line.grad_norm);
@@ -100,6 +90,16 @@ std::vector<HeldOut> held_out_from(const files::Json& metrics, const std::string
 
 }  // namespace
 
+model::Recompute recompute_of(const recipe::Recipe& recipe) {
+  switch (recipe.train.recompute) {
+    case recipe::Recompute::None: return model::Recompute::None;
+    case recipe::Recompute::Selective: return model::Recompute::Selective;
+    case recipe::Recompute::Block: return model::Recompute::Block;
+    case recipe::Recompute::Offload: return model::Recompute::Offload;
+  }
+  throw LogicError("train.recompute");
+}
+
 Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const TrainData& data, const Hooks& hooks,
                  const std::optional<LoadedCheckpoint>& loaded)
     : ctx_(training_context(ctx, recipe)),
@@ -126,6 +126,8 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
     restore(loaded->state);
   else
     learnt_.calibrate(ctx_, qat_.unmerged(ctx_), data_.train);
+  if (!recipe.train.memory.empty()) fit_memory();
+  plan_ = plan();
   describe();
 }
 
@@ -241,6 +243,7 @@ TrainResult Session::run() {
   Progress progress("train", steps_);
   progress.resume_from(done_, tokens_);
   first_ = done_;
+  log_info("{}", plan_.text());
   while (done_ < steps_) {
     if (interrupted()) stop();
     const bool profiled = profiling();
@@ -278,9 +281,7 @@ void Session::report_profile() const {
 StepLog Session::step() {
   const ProfileRecording recording(profiling() ? &profile_ : nullptr);
   const auto start = std::chrono::steady_clock::now();
-  const std::int64_t batch = recipe_.train.batch_size;
-  const std::int64_t micro = recipe_.train.micro_batch > 0 ? recipe_.train.micro_batch : batch;
-  const text::StepBatches batches = packer_.next_step(batch, (batch + micro - 1) / micro);
+  const text::StepBatches batches = packer_.next_step(recipe_.train.batch_size, parts_of_step());
   StepLog line;
   for (const text::Batch& b : batches.micro_batches) line.tokens += static_cast<std::int64_t>(b.tokens.size());
   try {
@@ -407,8 +408,10 @@ TrainResult Session::finish() {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   result.peak_memory_bytes = static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
-  log_info("{} steps, {} tokens, {:.0f} tokens/s; peak memory {:.2f} GB", done_, tokens_, result.tokens_per_second,
-           static_cast<double>(result.peak_memory_bytes) * 1e-9);
+  result.plan = plan_;
+  log_info("{} steps, {} tokens, {:.0f} tokens/s; peak memory {:.3f} GB, planned {:.3f} GB", done_, tokens_,
+           result.tokens_per_second, static_cast<double>(result.peak_memory_bytes) * 1e-9,
+           static_cast<double>(plan_.peak()) * 1e-9);
   return result;
 }
 

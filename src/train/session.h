@@ -22,6 +22,8 @@
 
 namespace temper::train {
 
+model::Recompute recompute_of(const recipe::Recipe& recipe);
+
 class Session {
  public:
   /// Opens the model and sets everything up; nothing is written yet. `loaded` is the checkpoint to go on from, if any;
@@ -30,6 +32,8 @@ class Session {
           const std::optional<LoadedCheckpoint>& loaded);
 
   TrainResult run();
+  /// What the run would take; nothing is trained or written (train.plan).
+  TrainResult only_plan();
 
  private:
   const model::Trainables& with_learnt();
@@ -40,6 +44,16 @@ class Session {
   void check_lengths() const;
   void check_target() const;
   void describe() const;
+  // session_plan.cpp
+  /// What the run takes as its options stand, from the objects that hold it and a dry run of its largest passes.
+  MemoryPlan plan();
+  /// The same for every way to save memory, the fastest first; the options stay as they are.
+  std::vector<MemoryChoice> choices();
+  void take(const MemoryChoice& choice);
+  /// Takes the fastest choice within train.memory. Throws BadRecipe, naming the least, where there is none.
+  void fit_memory();
+  double measured_step_seconds();      ///< Of a step without the optimizer, after one to warm up.
+  std::int64_t parts_of_step() const;  ///< Micro-batches.
   StepLog step();
   bool profiling() const;
   void report_profile() const;
@@ -51,7 +65,8 @@ class Session {
   [[noreturn]] void stop();
   TrainResult finish();
 
-  const ExecContext ctx_;  // with the forward products that the recipe asks for
+  const std::size_t before_ = resident_bytes();  ///< Before the model is opened.
+  const ExecContext ctx_;                        // with the forward products that the recipe asks for
   recipe::Recipe recipe_;
   const TrainData& data_;
   const Hooks& hooks_;
@@ -74,6 +89,7 @@ class Session {
   std::vector<HeldOut> held_out_;
   std::int64_t first_ = 0;  ///< Step that this process began with.
   Profile profile_;
+  MemoryPlan plan_;
 };
 
 }  // namespace temper::train

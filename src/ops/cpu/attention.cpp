@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "ops/cpu/rows.h"
 #include "ops/cpu/tasks.h"
@@ -69,8 +70,7 @@ class PackedSpans {
   PackedSpans(const ExecContext& ctx, std::span<const AttentionSpan> spans, const AttentionShape& shape, Index parts,
               Index few)
       : spans_(spans), shape_(shape), parts_(parts), few_(few) {
-    offsets_ = ctx.workspace->allocate(DType::I64, Shape{static_cast<Index>(spans.size()) + 1}).as<std::int64_t>();
-    offsets_[0] = 0;
+    offsets_.resize(spans.size() + 1);
     for (std::size_t i = 0; i < spans.size(); ++i)
       offsets_[i + 1] = offsets_[i] + (tiled(spans[i]) ? shape.kv_heads * parts * part_size(spans[i]) : 0);
     data_ = ctx.workspace->allocate(DType::F32, Shape{offsets_[spans.size()]}).as<float>();
@@ -90,7 +90,7 @@ class PackedSpans {
   std::span<const AttentionSpan> spans_;
   const AttentionShape& shape_;
   Index parts_, few_;
-  std::int64_t* offsets_;
+  std::vector<std::int64_t> offsets_;
   float* data_;
 };
 
@@ -101,10 +101,17 @@ void attention(const ExecContext& ctx, const Kernels& kernels, const TensorView&
                const TensorView* lse) {
   if (shape.head_dim > kMaxHeadDim)
     throw Unsupported("attention: expected a head_dim of at most {}, found {}", kMaxHeadDim, shape.head_dim);
-  zero_outside_queries(out, spans);
   const Index d = shape.head_dim, count = static_cast<Index>(spans.size()), group = shape.heads / shape.kv_heads;
   const ArenaScope scope(workspace(ctx, "attention"));
   const PackedSpans packed(ctx, spans, shape, 2, kFewQueries);
+  // Tasks: (span, tile of queries) by head. first_task[i]: tiles of the spans before i.
+  std::vector<std::int64_t> first_task(spans.size() + 1);
+  for (std::size_t s = 0; s < spans.size(); ++s)
+    first_task[s + 1] = first_task[s] + (packed.tiled(spans[s]) ? row_tiles(spans[s].query_end - spans[s].query_begin) : 1);
+  const Index tasks = first_task.back() * shape.heads, scratch_size = attention_scratch_size(d);
+  float* scratch = ctx.workspace->allocate(DType::F32, Shape{std::max(task_workers(tasks), 1), scratch_size}).as<float>();
+  if (is_dry(ctx)) return;
+  zero_outside_queries(out, spans);
   run_tasks(packed.empty() ? 0 : count * shape.kv_heads, [&](Index i, int) {
     const std::size_t s = static_cast<std::size_t>(i / shape.kv_heads);
     const Index head = i % shape.kv_heads, keys = spans[s].key_end - spans[s].key_begin;
@@ -112,16 +119,9 @@ void attention(const ExecContext& ctx, const Kernels& kernels, const TensorView&
     kernels.attention_pack_columns(head_rows(k, spans[s].key_begin, head, d), keys, d, packed.part(s, head, 0));
     kernels.attention_pack_rows(head_rows(v, spans[s].key_begin, head, d), keys, d, packed.part(s, head, 1));
   });
-  // Tasks: (span, tile of queries) by head. first_task[i]: tiles of the spans before i.
-  std::int64_t* first_task = ctx.workspace->allocate(DType::I64, Shape{count + 1}).as<std::int64_t>();
-  first_task[0] = 0;
-  for (std::size_t s = 0; s < spans.size(); ++s)
-    first_task[s + 1] = first_task[s] + (packed.tiled(spans[s]) ? row_tiles(spans[s].query_end - spans[s].query_begin) : 1);
-  const Index tasks = first_task[count] * shape.heads, scratch_size = attention_scratch_size(d);
-  float* scratch = ctx.workspace->allocate(DType::F32, Shape{std::max(task_workers(tasks), 1), scratch_size}).as<float>();
   run_tasks(tasks, [&](Index i, int worker) {
     const Index tile = i / shape.heads, head = i % shape.heads;
-    const std::size_t s = static_cast<std::size_t>(std::upper_bound(first_task, first_task + count, tile) - first_task - 1);
+    const std::size_t s = static_cast<std::size_t>(std::ranges::upper_bound(first_task, tile) - first_task.begin() - 1);
     const AttentionTask task = head_task(q, k, v, out, lse, spans[s], shape, head);
     if (!packed.tiled(spans[s])) return kernels.attention_rows(task, 0, task.queries);
     const AttentionPacked operands{.k_columns = packed.part(s, head / group, 0), .v_rows = packed.part(s, head / group, 1)};
@@ -144,6 +144,7 @@ void attention_backward(const ExecContext& ctx, const Kernels& kernels, const Te
   float* dv = ctx.workspace->allocate(DType::F32, Shape{shape.heads, keys, d}).as<float>();
   float* scratch = ctx.workspace->allocate(DType::F32, Shape{std::max(task_workers(count), 1), scratch_size}).as<float>();
   const PackedSpans packed(ctx, spans, shape, 3, 0);
+  if (is_dry(ctx)) return;
   run_tasks(static_cast<Index>(spans.size()) * shape.kv_heads, [&](Index i, int) {
     const std::size_t s = static_cast<std::size_t>(i / shape.kv_heads);
     const Index head = i % shape.kv_heads, rows = spans[s].key_end - spans[s].key_begin;

@@ -6,6 +6,7 @@
 
 #include "ops/backend.h"
 #include "ops/cpu/attention.h"
+#include "ops/cpu/dry_backend.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/linear.h"
 #include "ops/cpu/low_rank.h"
@@ -261,6 +262,8 @@ class CpuBackend final : public Backend {
 
   double sum_of_squares(const ExecContext& ctx, const TensorView& x) const override;
 
+  const Backend& dry() const override { return dry_; }
+
  private:
   static std::size_t row_bytes(const TensorView& x) { return static_cast<std::size_t>(x.cols()) * dtype_size(x.dtype); }
 
@@ -283,6 +286,7 @@ class CpuBackend final : public Backend {
 
   Isa isa_;
   const Kernels& kernels_;
+  DryBackend dry_{*this};
 };
 
 template <typename AddRow>
@@ -291,6 +295,7 @@ void CpuBackend::add_block_sums(const ExecContext& ctx, Index rows, const Tensor
   const Index blocks = (rows + kBlock - 1) / kBlock, cols = total.shape.numel();
   const ArenaScope scope(workspace(ctx, "sums of columns"));
   float* partial = ctx.workspace->allocate(DType::F32, Shape{blocks, cols}).as<float>();
+  if (is_dry(ctx)) return;
   run_tasks(blocks, [&](Index block, int) {
     float* mine = partial + block * cols;
     std::memset(mine, 0, static_cast<std::size_t>(cols) * sizeof(float));
@@ -306,6 +311,7 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
                                       std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                                       const HeadGradients* gradients, float cap) const {
   const Index rows = hidden.rows(), vocab = head.rows();
+  const Backend& backend = *ctx.backend;  // a dry one computes nothing
   const Index chunk = std::clamp<Index>((Index{64} << 20) / (vocab * 4), 16, 256);
   const ArenaScope scope(workspace(ctx, "linear_cross_entropy"));
   const TensorView all_logits = ctx.workspace->allocate(DType::F32, Shape{std::min(chunk, rows), vocab});
@@ -324,26 +330,26 @@ void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& 
     const TensorView part = matrix(hidden).slice_rows(begin, begin + count);
     const TensorView logits = all_logits.slice_rows(0, count), grads = all_grads.slice_rows(0, count);
     const TensorView rounded = rounds ? rounded_all.slice_rows(0, count) : part;
-    if (rounds) round_activations(ctx, part, rounding, rounded);
+    if (rounds) backend.round_activations(ctx, part, rounding, rounded);
     if (integers) {
       const LinearPart product{head, logits};
-      linear(ctx, part, {&product, 1}, false);
+      backend.linear(ctx, part, {&product, 1}, false);
     } else {
-      matmul(ctx, rounded, head.dense, logits, {.transpose_b = true});
+      backend.matmul(ctx, rounded, head.dense, logits, {.transpose_b = true});
     }
-    if (cap > 0) softcap(ctx, logits, cap);
-    cross_entropy(ctx, logits, targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)), grad_scale,
-                  nll.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
-                  gradients ? &grads : nullptr);
+    if (cap > 0) backend.softcap(ctx, logits, cap);
+    backend.cross_entropy(ctx, logits, targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+                          grad_scale, nll.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+                          gradients ? &grads : nullptr);
     if (!gradients) continue;
-    if (cap > 0) softcap_backward(ctx, logits, cap, grads);
+    if (cap > 0) backend.softcap_backward(ctx, logits, cap, grads);
     const TensorView dhidden = matrix(gradients->dhidden).slice_rows(begin, begin + count);
-    matmul(ctx, grads, head.dense, dhidden, {});
+    backend.matmul(ctx, grads, head.dense, dhidden, {});
     if (quant::clips(rounding)) {
-      const quant::RangeGradient range = clip_backward(ctx, part, rounding, dhidden);
+      const quant::RangeGradient range = backend.clip_backward(ctx, part, rounding, dhidden);
       if (gradients->range) gradients->range->scale += range.scale, gradients->range->zero += range.zero;
     }
-    if (gradients->dhead) matmul(ctx, grads, rounded, *gradients->dhead, {.transpose_a = true, .accumulate = true});
+    if (gradients->dhead) backend.matmul(ctx, grads, rounded, *gradients->dhead, {.transpose_a = true, .accumulate = true});
   }
 }
 
@@ -404,16 +410,17 @@ void CpuBackend::merge_and_encode(const ExecContext& ctx, const TensorView& base
   const std::size_t row_bytes = codec.row_bytes(cols);
   const Index row_params = parameters == Parameters::Fit && codec.joins_rows() ? codec.params_per_row(cols) : 0;
   std::span<float> params;
+  if (row_params > 0) params = arena.allocate(DType::F32, Shape{rows, row_params}).span<float>();
+  const TensorView earlier_all =
+      stats ? arena.allocate(DType::U8, Shape{tiles.workers() * tiles.rows(), static_cast<Index>(row_bytes)}) : TensorView();
+  if (is_dry(ctx)) return;
   if (row_params > 0) {
-    params = arena.allocate(DType::F32, Shape{rows, row_params}).span<float>();
     run_tasks(tiles.count(), [&](Index tile, int worker) {
       codec.fit_rows(tiles.merge(tile, worker),
                      params.subspan(tiles.begin(tile) * row_params, tiles.rows_in(tile) * row_params));
     });
     codec.join(params, rows, cols);
   }
-  const TensorView earlier_all =
-      stats ? arena.allocate(DType::U8, Shape{tiles.workers() * tiles.rows(), static_cast<Index>(row_bytes)}) : TensorView();
   const Index groups = factors.empty() ? 0 : codec.groups(cols);
   std::mutex stats_mutex;
   run_tasks(tiles.count(), [&](Index tile, int worker) {
@@ -448,6 +455,7 @@ void CpuBackend::factor_gradients(const ExecContext& ctx, const LearntScales& sc
   const MergedTiles tiles(ctx, kernels_, scales.base, scales.lora, scales.storage);
   const quant::EncodedView& encoded = scales.encoded;
   const Index groups = encoded.codec->groups(encoded.cols);
+  if (is_dry(ctx)) return;
   run_tasks(tiles.count(), [&](Index tile, int worker) {
     const Index begin = tiles.begin(tile), end = begin + tiles.rows_in(tile);
     const auto at = [&](auto values) { return values.subspan(begin * groups, (end - begin) * groups); };
@@ -463,6 +471,7 @@ quant::RangeGradient CpuBackend::clip_backward(const ExecContext& ctx, const Ten
   const Index rows = x.rows(), blocks = (rows + kBlock - 1) / kBlock;
   const ArenaScope scope(workspace(ctx, "clip_backward"));
   double* partial = ctx.workspace->allocate(DType::F64, Shape{blocks * 2}).as<double>();
+  if (is_dry(ctx)) return {};
   run_tasks(blocks, [&](Index block, int) {
     const Index begin = block * kBlock, end = std::min(rows, begin + kBlock);
     const quant::RangeGradient sum =
@@ -486,6 +495,7 @@ double CpuBackend::sum_of_squares(const ExecContext& ctx, const TensorView& x) c
   const Index per_row = (cols + kBlock - 1) / kBlock;
   const ArenaScope scope(workspace(ctx, "sum_of_squares"));
   double* partial = ctx.workspace->allocate(DType::F64, Shape{rows * per_row}).as<double>();
+  if (is_dry(ctx)) return 0.0;
   parallel_for(rows * per_row, 1, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const Index row = i / per_row, first = i % per_row * kBlock;

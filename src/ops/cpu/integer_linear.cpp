@@ -19,6 +19,7 @@ class IntegerInputs {
       if (find(part)) continue;
       const IntegerInput& input = inputs_.emplace_back(workspace(ctx, "linear"), input_rounding(ctx, part.weight), x.rows(),
                                                        x.cols(), minimum_group(part));
+      if (is_dry(ctx)) continue;
       for_rows(x.rows(), x.cols(), [&](Index begin, Index end) { input.round(x, begin, end); });
     }
   }
@@ -45,6 +46,7 @@ class IntegerInputs {
 void integer_linear(const ExecContext& ctx, const TensorView& x, std::span<const LinearPart> parts, bool accumulate) {
   const ArenaScope scope(workspace(ctx, "linear"));
   const IntegerInputs inputs(ctx, x, parts);
+  if (is_dry(ctx)) return;
   const Index panel_rows = quant::integer_panel_rows();
   const auto panels_of = [&](const LinearPart& part) { return (part.weight.rows() + panel_rows - 1) / panel_rows; };
   Index panels = 0;

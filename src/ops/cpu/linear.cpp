@@ -20,7 +20,7 @@ class Inputs {
       const quant::InputFormat rounding = input_rounding(ctx, part.weight);
       if (find(rounding)) continue;
       const TensorView input = workspace(ctx, "linear").allocate(x.dtype, Shape{x.rows(), x.cols()});
-      round_activations(x, rounding, input);
+      if (!is_dry(ctx)) round_activations(x, rounding, input);
       inputs_.push_back({rounding, input});
     }
   }
@@ -68,6 +68,7 @@ void linear(const ExecContext& ctx, Isa isa, const Kernels& kernels, const Tenso
       matmul(ctx, isa, kernels, inputs.of(part), part.weight.dense, part.y, {.transpose_b = true, .accumulate = accumulate});
     return;
   }
+  if (is_dry(ctx)) return;
   // All parts' rows one after the other: threads meet once.
   Index rows = 0;
   for (const LinearPart& part : parts) rows += part.weight.rows();

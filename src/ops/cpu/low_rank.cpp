@@ -28,6 +28,7 @@ void lora_backward(const ExecContext& ctx, const Kernels& kernels, const TensorV
   };
   float *packed_a = floats(1, size_a), *packed_b = floats(1, r * row_tiles(out) * kRowTile);
   float *sums = floats(chunks, size_a + size_b), *scratch = floats(task_workers(chunks), scratch_size);
+  if (is_dry(ctx)) return;
   kernels.lora_pack(rows_of(lora.a), rows_of(lora.b), in, out, rank, packed_a, packed_b);
   run_tasks(chunks, [&](Index i, int worker) {
     float* own = sums + i * (size_a + size_b);

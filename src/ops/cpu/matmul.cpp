@@ -158,6 +158,7 @@ void tiled_product(const ExecContext& ctx, const TensorView& a, const TensorView
   const Index count = tiles.rows * tiles.cols, stride = static_cast<Index>((scratch_bytes + 63) / 64 * 64);
   const ArenaScope scope(workspace(ctx, "matmul"));
   const TensorView scratch = ctx.workspace->allocate(DType::U8, Shape{task_workers(count), stride});
+  if (is_dry(ctx)) return;
   run_tasks(count, [&](Index task, int worker) {
     // Neighbours in a column share the packed right operand's source.
     const Index row = task % tiles.rows, col = task / tiles.rows, first_m = row * tiles.m, first_n = col * tiles.n;
@@ -188,6 +189,7 @@ void widened_product(const ExecContext& ctx, const Kernels& kernels, const Tenso
   const auto widen = [&](const TensorView& x, bool transpose, Index row, Index rows, Index col, Index cols) {
     const TensorView part = transpose ? slice(x, col, cols, row, rows) : slice(x, row, rows, col, cols);
     const TensorView wide = ctx.workspace->allocate(DType::F32, part.shape);
+    if (is_dry(ctx)) return wide;
     for_rows(part.rows(), part.cols(), [&](Index begin, Index end) {
       kernels.convert(rows_of(part, begin), rows_of(wide, begin), end - begin, part.cols());
     });
@@ -206,6 +208,7 @@ void widened_product(const ExecContext& ctx, const Kernels& kernels, const Tenso
         const TensorView right = widen(b, options.transpose_b, p, depth, j, cols);
         tiled_product(ctx, left, right, total, {options.transpose_a, options.transpose_b, p > 0, 1.0f});
       }
+      if (is_dry(ctx)) continue;
       const TensorView out = slice(c, i, rows, j, cols);
       for_rows(rows, cols, [&](Index begin, Index end) {
         kernels.scaled_copy(total.as<float>() + begin * cols, cols, rows_of(out, begin), end - begin, cols, options.alpha,
@@ -221,6 +224,7 @@ void narrow_product(const ExecContext& ctx, const TensorView& a, const TensorVie
   const Index m = c.rows(), n = c.cols();
   const TensorView turned = ctx.workspace->allocate(DType::F32, Shape{n, m});
   tiled_product(ctx, b, a, turned, {.transpose_a = true, .alpha = options.alpha});
+  if (is_dry(ctx)) return;
   const float* from = turned.as<float>();
   float* to = c.as<float>();
   for (Index i = 0; i < m; ++i)
@@ -236,6 +240,7 @@ void matmul(const ExecContext& ctx, Isa isa, const Kernels& kernels, const Tenso
             const TensorView& c, const MatmulOptions& options) {
   constexpr Index kFewRows = 8;
   if (c.rows() <= kFewRows && options.transpose_b && !options.transpose_a) {
+    if (is_dry(ctx)) return;
     parallel_for(c.cols(), std::max<Index>(1, 65536 / a.cols()), [&](Index begin, Index end) {
       kernels.few_rows_product(rows_of(a), rows_of(b), rows_of(c), a.rows(), a.cols(), options.alpha, options.accumulate,
                                begin, end);

@@ -23,8 +23,11 @@ inline void for_rows(Index rows, Index cols, const std::function<void(Index, Ind
 }
 
 inline Arena& workspace(const ExecContext& ctx, const char* op) {
-  if (!ctx.workspace || ctx.workspace->dry()) throw LogicError("{}: the context has no workspace memory", op);
+  if (!ctx.workspace) throw LogicError("{}: the context has no workspace memory", op);
   return *ctx.workspace;
 }
+
+/// True where scratch is to be claimed, and nothing computed (ops/dry_run.h).
+inline bool is_dry(const ExecContext& ctx) { return ctx.workspace && ctx.workspace->dry(); }
 
 }  // namespace temper::ops::cpu

@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "eval/score.h"
 #include "model/base_format.h"
+#include "ops/dry_run.h"
 #include "train/qat.h"
 #include "train_fixture.h"
 
@@ -122,6 +123,36 @@ TEST_P(Batching, RecomputeIsTheSameToTheBit) {
   const auto kept = m.gradients(2, 64, true, model::Recompute::None);
   for (const auto recompute : {model::Recompute::Selective, model::Recompute::Block, model::Recompute::Offload})
     EXPECT_TRUE(same_bits(m.gradients(2, 64, true, recompute), kept)) << static_cast<int>(recompute);
+}
+
+/// A dry run tells what a pass takes of its workspace, to the byte, and leaves the gradients alone.
+TEST_P(Batching, DryRunKnowsTheWorkspace) {
+  Model m(GetParam());
+  const Masters masters{m.weights ? nullptr : &*m.adapters, m.weights ? &*m.weights : nullptr};
+  const text::Packer packer(m.samples, {.seq_len = 128});
+  const eval::ModelBatch batch(packer.sequence(0));
+  std::vector<std::size_t> peaks;
+  for (const auto recompute :
+       {model::Recompute::None, model::Recompute::Selective, model::Recompute::Block, model::Recompute::Offload}) {
+    QatController qat(m.cpu.ctx, *m.base, masters, m.reader->arch(), m.scheme, {}, 100, recompute);
+    const auto pass = [&](const ExecContext& ctx, model::Transformer& transformer) {
+      transformer.forward_backward(ctx, batch.view(), 1.0f, m.weights ? &m.weights->gradients() : nullptr);
+    };
+    const TensorView gradients = (m.weights ? m.weights->array() : m.adapters->array()).gradients();
+    ops::zero(m.cpu.ctx, gradients);
+    Arena none;
+    const ExecContext dry = ops::dry_run(m.cpu.ctx, none);
+    pass(dry, qat.dry(dry, 0));
+    EXPECT_EQ(ops::sum_of_squares(m.cpu.ctx, gradients), 0.0);
+    Arena arena(std::size_t{1} << 30);
+    ExecContext real = m.cpu.ctx;
+    real.workspace = &arena;
+    pass(real, qat.prepare(real, 0));
+    EXPECT_GT(ops::sum_of_squares(m.cpu.ctx, gradients), 0.0);
+    EXPECT_EQ(none.peak(), arena.peak()) << static_cast<int>(recompute);
+    peaks.push_back(arena.peak());
+  }
+  EXPECT_TRUE(std::ranges::is_sorted(peaks, std::greater())) << "each mode takes less than the one before";
 }
 
 TEST_P(Batching, ThreadsAreTheSameToTheBit) {
