@@ -58,7 +58,15 @@ std::vector<MemoryPart> weight_parts(const ExecContext& dry, model::BaseWeights&
   MemoryPart weights{"weights"}, codes{"codes"}, operands{"operands"};
   Counted counted;
   MemoryPart masters;  // counted with what is trained
-  for (std::size_t i = 0; i < base.table().size(); ++i) counted.add(base.trained(i) ? masters : weights, base.tensor(i));
+  for (std::size_t i = 0; i < base.table().size(); ++i)
+    if (!base.encoded(i)) counted.add(base.trained(i) ? masters : weights, base.tensor(i));
+  const auto add_stored = [&](const ops::Weight& weight) {
+    counted.add(weights, weight.encoded.bytes.data(), weight.encoded.bytes.size());
+  };
+  add_stored(base.embedding());
+  add_stored(base.head(dry, model::WeightForm::Held));
+  for (int layer = 0; layer < base.table().layers(); ++layer)
+    for (const ops::Weight& weight : base.acquire(dry, layer, model::WeightForm::Held).linear) add_stored(weight);
   const auto add = [&](const ops::Weight& weight) {
     counted.add(codes, weight.encoded.bytes.data(), weight.encoded.bytes.size());
     counted.add(operands, weight.dense);
