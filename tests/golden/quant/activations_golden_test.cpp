@@ -100,6 +100,7 @@ TEST(ActivationFormats, FastPathsEqualTheDefinition) {
   std::vector<float> x = arrays.at("x").floats();
   for (const std::string& name : activation_formats()) {
     const Codec& codec = in_dtype(activation_codec(name), DType::F32);
+    if (has_static_range(codec)) continue;  // these have a row only together with a range: static_range_test.cpp
     const std::vector<float> expected = by_definition(codec, x);
     for (const Isa isa : available_isas()) {
       set_row_kernels(isa);
