@@ -85,7 +85,8 @@ Outcome train(const Recipe& recipe) {
   std::string text = fmt::format("{}: {} steps, {} tokens, {:.0f} tokens/s, peak memory {:.2f} GB\n", result.run.string(),
                                  result.info.steps, result.tokens, result.tokens_per_second,
                                  static_cast<double>(result.peak_memory_bytes) / 1e9);
-  if (!recipe.data.eval_path.empty()) {
+  // Rows of preferences are no rows to score answers on: the log has their figures.
+  if (!recipe.data.eval_path.empty() && recipe.train.objective != recipe::ObjectiveKind::Dpo) {
     const auto tokenizer = text::Tokenizer::load(result.info.base_model);
     const auto rows = eval::load_rows(recipe.data.eval_path, recipe.data, tokenizer, recipe.train.eval_rows);
     const auto table = score_contenders(engine.context(), contenders_of(recipe, result), rows.samples, recipe.eval);

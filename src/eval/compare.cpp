@@ -141,13 +141,12 @@ Comparison compare(const ExecContext& ctx, model::Transformer& model, model::Tra
   return comparison;
 }
 
-void require_same_vocabulary(const LoadedModel& model, const LoadedModel& reference) {
-  const text::Tokenizer& a = model.tokenizer();
-  const text::Tokenizer& b = reference.tokenizer();
-  const std::string names = fmt::format("{} and the reference {}", model.path().string(), reference.path().string());
-  if (model.arch().vocab_size != reference.arch().vocab_size)
+void require_same_vocabulary(const Vocabulary& model, const Vocabulary& reference) {
+  const text::Tokenizer &a = *model.tokenizer, &b = *reference.tokenizer;
+  const std::string names = fmt::format("{} and the reference {}", model.model, reference.model);
+  if (model.logits != reference.logits)
     throw BadRecipe("{} have different vocabularies: {} and {} logits; only models of one vocabulary can be compared", names,
-                    model.arch().vocab_size, reference.arch().vocab_size);
+                    model.logits, reference.logits);
   // Ids beyond the smaller tokenizer are padding that some formats name and others leave out.
   const std::int32_t n = std::min(a.vocab_size(), b.vocab_size());
   for (std::int32_t id = 0; id < n; ++id) {
@@ -157,6 +156,11 @@ void require_same_vocabulary(const LoadedModel& model, const LoadedModel& refere
           "{} have different vocabularies: id {} is \"{}\" and \"{}\"; only models of one vocabulary can be compared", names,
           id, x, y);
   }
+}
+
+void require_same_vocabulary(const LoadedModel& model, const LoadedModel& reference) {
+  const auto of = [](const LoadedModel& m) { return Vocabulary{m.path().string(), m.arch().vocab_size, &m.tokenizer()}; };
+  require_same_vocabulary(of(model), of(reference));
 }
 
 Estimate recovered(const Comparison& ptq, const Comparison& qat, const BootstrapOptions& options) {

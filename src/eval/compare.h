@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "eval/loaded_model.h"
@@ -48,7 +49,14 @@ struct TokenComparison {
 };
 TokenComparison compare_token(std::span<const float> logits, std::span<const float> reference, std::int32_t target);
 
+/// What a model means by its ids.
+struct Vocabulary {
+  std::string model;  ///< For messages.
+  std::int64_t logits = 0;
+  const text::Tokenizer* tokenizer = nullptr;
+};
 /// Throws BadRecipe, naming the first token that differs, unless both models mean the same by each id.
+void require_same_vocabulary(const Vocabulary& model, const Vocabulary& reference);
 void require_same_vocabulary(const LoadedModel& model, const LoadedModel& reference);
 
 /// (PTQ − QAT) / (PTQ − tuned) in NLL, where both were compared with the tuned model on the same rows (LogicError

@@ -64,11 +64,12 @@ TextFigures measure_text(const ExecContext& ctx, LoadedModel& model, LoadedModel
 }  // namespace
 
 text::Dataset load_rows(const std::string& path, const recipe::DataOptions& data, const text::Tokenizer& tokenizer,
-                        std::int64_t max_rows) {
+                        std::int64_t max_rows, bool pairs) {
   text::DatasetOptions options;
   options.format = row_format(data.format);
   options.max_length = data.seq_len;
   options.max_rows = max_rows;
+  options.pairs = pairs;
   return text::load_dataset(path, tokenizer, options);
 }
 

@@ -55,8 +55,8 @@ EvalReport evaluate(const ExecContext& ctx, const recipe::Recipe& recipe);
 /// The same on models at hand; `reference` may be null.
 EvalReport evaluate(const ExecContext& ctx, LoadedModel& model, LoadedModel* reference, const recipe::Recipe& recipe);
 
-/// Rows as recipe.data says, tokenized for `tokenizer`: `max_rows` 0 is all.
+/// Rows as recipe.data says, tokenized for `tokenizer`: `max_rows` 0 is all. `pairs`: rows of preferences.
 text::Dataset load_rows(const std::string& path, const recipe::DataOptions& data, const text::Tokenizer& tokenizer,
-                        std::int64_t max_rows);
+                        std::int64_t max_rows, bool pairs = false);
 
 }  // namespace temper::eval

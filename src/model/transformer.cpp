@@ -13,13 +13,6 @@ namespace {
 
 constexpr std::int64_t kLogitsChunk = 128;  // rows of logits in memory at a time
 
-std::vector<std::int32_t> labelled_rows(const BatchView& batch) {
-  std::vector<std::int32_t> rows;
-  for (std::size_t t = 0; t < batch.targets.size(); ++t)
-    if (batch.targets[t] >= 0) rows.push_back(static_cast<std::int32_t>(t));
-  return rows;
-}
-
 std::vector<std::int32_t> targets_of(const BatchView& batch, std::span<const std::int32_t> rows) {
   std::vector<std::int32_t> targets;
   for (const std::int32_t row : rows) targets.push_back(batch.targets[static_cast<std::size_t>(row)]);
@@ -213,6 +206,13 @@ void Transformer::top(const ExecContext& ctx, const TensorView& x) {
   tap_head(ctx, final_norm(ctx, arch_, weights_, x, rows).normed);
 }
 
+std::vector<std::int32_t> Transformer::labelled_rows(const BatchView& batch) {
+  std::vector<std::int32_t> rows;
+  for (std::size_t t = 0; t < batch.targets.size(); ++t)
+    if (batch.targets[t] >= 0) rows.push_back(static_cast<std::int32_t>(t));
+  return rows;
+}
+
 void Transformer::forward_blocks(Pass& pass, KeptActivations& kept) {
   ArenaScope scope(pass.arena());
   kept.share();
@@ -250,44 +250,67 @@ const TensorView* wanted(const BaseGradients* base, std::size_t index) {
 }  // namespace
 
 /// Loss over labelled rows of x F32 [N, H], what left the last block; x becomes the gradient of it.
-double Transformer::loss_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
-                                  const BaseGradients* base, const TensorView& x) {
+void Transformer::loss_backward(const ExecContext& ctx, const BatchView& batch, const HeadLoss& loss,
+                                const BaseGradients* base, const TensorView& x) {
   ArenaScope scope(*ctx.workspace);
   const std::vector<std::int32_t> rows = labelled_rows(batch);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
-  std::vector<float> nll(rows.size());
   quant::RangeGradient head_range;
-  const ops::HeadGradients head{ctx.workspace->allocate(DType::F32, top.x.shape), wanted(base, table_.head()), &head_range};
-  ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Dense), targets_of(batch, rows), grad_scale, nll,
-                            &head, arch_.logit_softcap);
-  const double sum = checked_sum(nll, rows);
+  const HeadCall head{top.normed,
+                      weights_.head(ctx, WeightForm::Dense),
+                      arch_.logit_softcap,
+                      rows,
+                      targets_of(batch, rows),
+                      {ctx.workspace->allocate(DType::F32, top.x.shape), wanted(base, table_.head()), &head_range}};
+  loss(ctx, head);
   if (backward_taps_) backward_taps_->head_range(head_range);
   const TensorView dtop = ctx.workspace->allocate(DType::F32, top.x.shape);
   ops::zero(ctx, dtop);
-  ops::rmsnorm_backward(ctx, head.dhidden, top.x, weights_.final_norm(), top.rstd, dtop, wanted(base, table_.final_norm()));
+  ops::rmsnorm_backward(ctx, head.gradients.dhidden, top.x, weights_.final_norm(), top.rstd, dtop,
+                        wanted(base, table_.final_norm()));
   ops::zero(ctx, x);
   ops::scatter_rows(ctx, dtop, rows, x);
-  return sum;
 }
 
 double Transformer::forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
                                      const BaseGradients* base) {
+  double sum = 0;
+  forward_backward(
+      ctx, batch,
+      [&](const ExecContext&, const HeadCall& call) {
+        std::vector<float> nll(call.rows.size());
+        ops::linear_cross_entropy(ctx, call.hidden, call.head, call.targets, grad_scale, nll, &call.gradients, call.cap);
+        sum = checked_sum(nll, call.rows);
+      },
+      base);
+  return sum;
+}
+
+void Transformer::forward_backward(const ExecContext& ctx, const BatchView& batch, const HeadLoss& loss,
+                                   const BaseGradients* base) {
   check_batch(batch, true);
-  if (std::ranges::none_of(batch.targets, [](std::int32_t target) { return target >= 0; })) return 0.0;
+  if (std::ranges::none_of(batch.targets, [](std::int32_t target) { return target >= 0; })) return;
   ArenaScope scope(*ctx.workspace);
   Pass pass(*this, ctx, batch, WeightForm::Dense);
   KeptActivations kept(ctx, arch_, pass.tokens(), recompute_, offloaded_);
   embed_tokens(ctx, batch.tokens, kept.enter(0));
   forward_blocks(pass, kept);
   const TensorView& dx = kept.enter(pass.layers());
-  const double sum = loss_backward(ctx, batch, grad_scale, base, dx);
+  loss_backward(ctx, batch, loss, base, dx);
   backward_blocks(pass, kept, dx, base);
   if (const TensorView* dtable = wanted(base, table_.embedding())) {
     if (arch_.embedding_scale() != 1.0f) ops::scale(ctx, dx, arch_.embedding_scale());
     ops::embedding_backward(ctx, dx, batch.tokens, *dtable);
   }
-  return sum;
+}
+
+void Transformer::head_input(const ExecContext& ctx, const BatchView& batch, std::span<const std::int32_t> rows,
+                             const TensorView& hidden) {
+  check_batch(batch, false);
+  ArenaScope scope(*ctx.workspace);
+  const TensorView x = run_blocks(ctx, batch, nullptr);
+  ops::convert(ctx, final_norm(ctx, arch_, weights_, x, rows).normed, hidden);
 }
 
 std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& batch) {

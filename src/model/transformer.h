@@ -44,6 +44,17 @@ struct KvCache {
 /// F32 gradients of base tensors, by table index; null views are not wanted. For full training and for tests.
 using BaseGradients = std::vector<TensorView>;
 
+/// The top of the network as a loss sees it: the labelled rows of a batch, through the final norm.
+struct HeadCall {
+  TensorView hidden;                        ///< T [n, H], the input of the head.
+  ops::Weight head;                         ///< [vocab, H], dense.
+  float cap = 0.0f;                         ///< Of the logits; 0: none.
+  std::vector<std::int32_t> rows, targets;  ///< [n]: indices in the batch, and what each is to predict.
+  ops::HeadGradients gradients;             ///< For the loss to fill: dhidden =, dhead += where it is given.
+};
+/// Computes the loss of a micro-batch and its gradients.
+using HeadLoss = std::function<void(const ExecContext& ctx, const HeadCall& call)>;
+
 class Transformer {
  public:
   /// `adapters` (may be null) are applied unmerged in the forward pass when `merged` is false; when `merged` is true the
@@ -63,6 +74,17 @@ class Transformer {
   /// loss is not finite.
   double forward_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale,
                           const BaseGradients* base = nullptr);
+  /// The same with any loss of the head's input. Does nothing where no row is labelled.
+  void forward_backward(const ExecContext& ctx, const BatchView& batch, const HeadLoss& loss,
+                        const BaseGradients* base = nullptr);
+
+  /// The input of the head for the chosen rows: hidden (compute dtype) [rows, H] = .
+  void head_input(const ExecContext& ctx, const BatchView& batch, std::span<const std::int32_t> rows,
+                  const TensorView& hidden);
+  /// The head, dense; valid until the next call, or the next pass.
+  ops::Weight head(const ExecContext& ctx) { return weights_.head(ctx, WeightForm::Dense); }
+  /// Rows of a batch that have a target.
+  static std::vector<std::int32_t> labelled_rows(const BatchView& batch);
 
   /// NLL of every labelled row (target ≥ 0), in row order.
   std::vector<float> nll(const ExecContext& ctx, const BatchView& batch);
@@ -106,8 +128,8 @@ class Transformer {
   class Pass;
   void forward_blocks(Pass& pass, KeptActivations& kept);
   void backward_blocks(Pass& pass, KeptActivations& kept, const TensorView& dx, const BaseGradients* base);
-  double loss_backward(const ExecContext& ctx, const BatchView& batch, float grad_scale, const BaseGradients* base,
-                       const TensorView& x);
+  void loss_backward(const ExecContext& ctx, const BatchView& batch, const HeadLoss& loss, const BaseGradients* base,
+                     const TensorView& x);
   void tap_head(const ExecContext& ctx, const TensorView& x) const;
   TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache);
   void ensure_rope(std::span<const std::int32_t> positions);

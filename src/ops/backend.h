@@ -55,6 +55,10 @@ class Backend {
   virtual void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                                     std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                                     const HeadGradients* gradients, float cap) const = 0;
+  virtual void linear_distillation(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
+                                   std::span<const std::int32_t> targets, const TeacherRows& teacher,
+                                   const DistillationMix& mix, float grad_scale, std::span<float> nll, std::span<float> kl,
+                                   const HeadGradients* gradients, float cap) const = 0;
   virtual void softcap(const ExecContext& ctx, const TensorView& x, float cap) const = 0;
   virtual void softcap_backward(const ExecContext& ctx, const TensorView& y, float cap, const TensorView& grad) const = 0;
   virtual void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,

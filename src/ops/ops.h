@@ -176,6 +176,8 @@ struct HeadGradients {
   TensorView dhidden;                     ///< [n, H] F32, = .
   const TensorView* dhead;                ///< [V, H] F32, +=, or null.
   quant::RangeGradient* range = nullptr;  ///< Of the input's static range, +=, or null.
+  /// [n]: multiplies each row's share of the gradient, beside grad_scale; empty: 1.
+  std::span<const float> row_scale = {};
 };
 
 /// Head and cross-entropy fused in chunks of rows, so that no n × V matrix exists: logits = hidden (T) [n, H], rounded as
@@ -184,6 +186,36 @@ struct HeadGradients {
 void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                           std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
                           const HeadGradients* gradients, float cap = 0.0f);
+
+/// What a student's rows are drawn to: a teacher's logits, made in the same chunks from the input of its head, or
+/// `log_probs`, the likeliest k ids of each row and, as one outcome, all others.
+struct TeacherRows {
+  TensorView hidden;                  ///< T [n, H'].
+  Weight head;                        ///< [V, H'], dense.
+  float cap = 0.0f;                   ///< As `cap` of the student.
+  std::int64_t top_k = 0;             ///< Above 0: what follows stands in place of the above.
+  std::span<const std::int32_t> ids;  ///< [n · k], distinct within a row.
+  std::span<const float> log_probs;   ///< [n · k], of the teacher at the temperature of DistillationMix.
+  std::span<const float> log_rest;    ///< [n], of the sum over all other ids; -inf where nothing is left.
+};
+
+/// Largest TeacherRows::top_k.
+inline constexpr std::int64_t kMaxTopK = 1024;
+
+/// The loss of a row: cross_entropy · NLL + divergence · τ² · KL(teacher ‖ student), both softmaxes of KL at logits / τ
+/// (Hinton et al. 2015).
+struct DistillationMix {
+  float cross_entropy = 0.0f, divergence = 1.0f, temperature = 1.0f;
+};
+
+/// linear_cross_entropy with that loss: nll [n] =, kl [n] = KL at temperature τ, without its factors. With top_k the
+/// divergence is that of k + 1 outcomes, the last being "any other id": never above the full one, and with gradients that
+/// leave the student's own proportions among the others as they are. With divergence 0, what linear_cross_entropy computes,
+/// bit for bit; `teacher` is not read and kl is 0. `gradients->row_scale` is not supported.
+void linear_distillation(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
+                         std::span<const std::int32_t> targets, const TeacherRows& teacher, const DistillationMix& mix,
+                         float grad_scale, std::span<float> nll, std::span<float> kl, const HeadGradients* gradients,
+                         float cap = 0.0f);
 
 // ---- Weights ------------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,10 @@ enum class TrainMode { Lora, Full, Quantization };
 /// squared error of rounding is smallest.
 enum class RangeMethod { MinMax, Percentile, Mse };
 
+/// What a step's loss is. CrossEntropy: of the labelled tokens. Distill: their divergence from a teacher, beside it or
+/// instead. Dpo: preference of chosen over rejected answers.
+enum class ObjectiveKind { CrossEntropy, Distill, Dpo };
+
 /// Biases trained beside adapters: none, every one of the model, or those of adapted projections (peft's `bias`).
 enum class LoraBias { None, All, LoraOnly };
 
@@ -133,6 +137,7 @@ struct CalibrationOptions {
 
 struct TrainOptions {
   TrainMode mode = TrainMode::Lora;
+  ObjectiveKind objective = ObjectiveKind::CrossEntropy;
   std::int64_t steps = 0;              ///< Optimizer steps; 0: as `epochs` says.
   double epochs = 0;                   ///< resolve() sets 1 if neither is given.
   std::int64_t batch_size = 4;         ///< Sequences per optimizer step.
@@ -149,6 +154,23 @@ struct TrainOptions {
   bool plan = false;     ///< Only what the run would take.
   std::string resume;    ///< Folder of the run to go on with.
   bool profile = false;  ///< Time by op of the first steps.
+};
+
+/// ObjectiveKind::Distill: loss = (1 − weight) · NLL + weight · τ² · KL(teacher ‖ student) at temperature τ.
+struct DistillOptions {
+  std::string teacher;     ///< Model or run; empty: the base of this run, unquantized, without what is trained.
+  double weight = 1;       ///< Of the divergence, 0 to 1.
+  double temperature = 1;  ///< τ
+  std::int64_t top_k = 0;  ///< Above 0: so many of the teacher's logits a token, computed once and kept in a file.
+  std::string cache;       ///< That file; empty: in the run's folder.
+};
+
+/// ObjectiveKind::Dpo.
+struct DpoOptions {
+  double beta = 0.1;
+  double label_smoothing = 0;  ///< Share of pairs that are taken to be the wrong way round.
+  double rpo_alpha = 0;        ///< Weight of the chosen answers' NLL beside the preference.
+  std::string reference;       ///< Model or run; empty: as DistillOptions::teacher.
 };
 
 struct OptimOptions {
@@ -221,6 +243,8 @@ struct Recipe {
   CalibrationOptions calibration;
   TrainOptions train;
   OptimOptions optim;
+  DistillOptions distill;
+  DpoOptions dpo;
   EvalOptions eval;
   ExportOptions exporting;  ///< Keys "export.…" (`export` is a C++ keyword).
   GenerateOptions generate;

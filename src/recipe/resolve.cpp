@@ -37,6 +37,29 @@ void check_length(Recipe& recipe) {
                     recipe.quant.start_step, train.steps);
 }
 
+/// Options of an objective that is not in use would do nothing.
+void check_objective(const Recipe& recipe) {
+  const DistillOptions& distill = recipe.distill;
+  const Recipe defaults;
+  const auto unused = [&](std::string_view group, std::string_view objective) {
+    for (const Option& option : options())
+      if (group_of(option) == group && value_text(option, recipe) != value_text(option, defaults))
+        throw BadRecipe("{} ({}) belongs to train.objective {}: give --objective {}, or leave it out", option.key,
+                        value_text(option, recipe), objective, objective);
+  };
+  if (recipe.train.objective != ObjectiveKind::Distill) unused("distill", "distill");
+  if (recipe.train.objective != ObjectiveKind::Dpo) unused("dpo", "dpo");
+  if (!distill.cache.empty() && distill.top_k == 0)
+    throw BadRecipe("distill.cache ({}) without distill.top_k: say how many logits a token the file shall keep",
+                    distill.cache);
+  if (recipe.train.objective == ObjectiveKind::Dpo) {
+    if (recipe.data.packing == Packing::Stream)
+      throw BadRecipe("data.packing stream with train.objective dpo: pairs are not cut; take packed or none");
+    if (recipe.data.format != DataFormat::Auto)
+      throw BadRecipe("data.format with train.objective dpo: its rows have prompt, chosen and rejected; leave it out");
+  }
+}
+
 void resolve_train(Recipe& recipe) {
   TrainOptions& train = recipe.train;
   if (!train.resume.empty()) {
@@ -55,6 +78,7 @@ void resolve_train(Recipe& recipe) {
   if (!train.plan) require_set(recipe.out, "out", Verb::Train);
   if (!train.memory.empty()) parse_size(train.memory, "train.memory");
   check_length(recipe);
+  check_objective(recipe);
   if (recipe.quant.scheme != "none" && recipe.lora.dropout > 0)
     throw BadRecipe(
         "lora.dropout ({}) with quant.scheme ({}): adapter dropout contradicts a merged weight. Quantization-aware training "

@@ -6,7 +6,7 @@ namespace temper::recipe {
 std::span<const Option> options() {
   static const std::vector<Option> table = [] {
     std::vector<Option> all;
-    for (auto part : {input_options, method_options, train_options, eval_options, talk_options})
+    for (auto part : {input_options, method_options, train_options, objective_options, eval_options, talk_options})
       for (Option& option : part()) all.push_back(std::move(option));
     return all;
   }();

@@ -50,6 +50,8 @@ using Q = QuantOptions;
 using C = CalibrationOptions;
 using T = TrainOptions;
 using O = OptimOptions;
+using S = DistillOptions;
+using B = DpoOptions;
 using E = EvalOptions;
 using G = GenerateOptions;
 using I = InspectOptions;
@@ -57,10 +59,11 @@ using P = CompareOptions;
 using R = RuntimeOptions;
 
 /// The parts of the table, in the order in which --help and docs/recipe.md show them.
-std::vector<Option> input_options();   ///< out, model, data
-std::vector<Option> method_options();  ///< lora, quant, calibration
-std::vector<Option> train_options();   ///< train, optim
-std::vector<Option> eval_options();    ///< eval, export
-std::vector<Option> talk_options();    ///< generate, inspect, runtime
+std::vector<Option> input_options();      ///< out, model, data
+std::vector<Option> method_options();     ///< lora, quant, calibration
+std::vector<Option> train_options();      ///< train, optim
+std::vector<Option> objective_options();  ///< distill, dpo
+std::vector<Option> eval_options();       ///< eval, export
+std::vector<Option> talk_options();       ///< generate, inspect, runtime
 
 }  // namespace temper::recipe

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "text/dataset_turns.h"
+#include "text/preferences.h"
 #include "text/tokenizer.h"
 
 namespace temper::text {
@@ -44,6 +45,12 @@ class RowReader {
   }
 
   std::vector<Sample> read(const Json& row) {
+    if (options_.pairs) return read_pair(row);
+    return read_samples(row);
+  }
+
+ private:
+  std::vector<Sample> read_samples(const Json& row) {
     if (!row.is_object()) throw BadData("expected a JSON object, found {}", row.type_name());
     ++report_.rows;
     std::vector<Sample> samples = convert(row);
@@ -60,7 +67,21 @@ class RowReader {
     return samples;
   }
 
- private:
+  /// Both answers of a preference; none where one has nothing labelled.
+  std::vector<Sample> read_pair(const Json& row) {
+    const auto eos = tokenizer_.eos_id();
+    std::vector<Sample> pair;
+    for (const AnswerRow& answer : split_preference(row, eos ? tokenizer_.token_text(*eos) : "")) {
+      std::vector<Sample> samples = read_samples(answer.row);
+      if (samples.empty()) continue;
+      pair.push_back(std::move(samples.back()));  // of several, the one up to the last turn
+      keep_last_labels(pair.back(), answer.answers);
+    }
+    --report_.rows;  // counted for each answer
+    if (pair.size() < 2) pair.clear();
+    return pair;
+  }
+
   RowFormat detect(const Json& row) const {
     if (options_.format != RowFormat::Auto) return options_.format;
     if (row.contains("messages")) return RowFormat::Messages;

@@ -39,6 +39,7 @@ struct DatasetOptions {
   BosRule bos = BosRule::Auto;
   Json template_variables = Json::object();  ///< Handed to the template (`enable_thinking`, …); a row's own keys win.
   std::optional<std::string> chat_template = std::nullopt;  ///< Replaces the tokenizer's own template.
+  bool pairs = false;        ///< Rows are preferences (preferences.h): each gives two samples, chosen and rejected, or none.
   bool allow_empty = false;  ///< Inspecting: return the report even where nothing is left to learn.
 };
 

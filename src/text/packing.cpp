@@ -42,7 +42,9 @@ Packer::Packer(const std::vector<Sample>& samples, const PackOptions& options) :
     throw BadRecipe(
         "pack-mode stream needs packing: its sequences join samples. Turn packing on, or take pack-mode documents");
   }
-  if (options_.mode == PackMode::Stream) {
+  if (options_.pairs) {
+    pack_pairs();
+  } else if (options_.mode == PackMode::Stream) {
     pack_stream();
   } else {
     pack_documents();
@@ -99,6 +101,37 @@ void Packer::pack_documents() {
   close();
 }
 
+void Packer::pack_pairs() {
+  if (samples_.size() % 2 != 0 || options_.mode == PackMode::Stream || options_.split_long)
+    throw LogicError("packer: pairs of {} samples, whole", samples_.size());
+  Sequence open;
+  std::int64_t used = 0;
+  for (std::size_t s = 0; s < samples_.size(); s += 2) {
+    Sequence pair;
+    std::int64_t length = 0, cut = 0, taught = 0;
+    for (const std::size_t half : {s, s + 1}) {
+      const auto whole = static_cast<std::int64_t>(samples_[half].ids.size()), end = std::min(whole, options_.seq_len);
+      pair.push_back({static_cast<std::int64_t>(half), 0, static_cast<std::int32_t>(end)});
+      length += end;
+      cut += whole - end;
+      report_.samples_cut += whole > end;
+      taught += count_targets(samples_[half], 0, end) > 0;
+    }
+    report_.tokens_cut += cut;
+    if (taught < 2) {
+      ++report_.pairs_without_targets;
+      continue;
+    }
+    if (!open.empty() && (used + length > options_.seq_len || !options_.packing)) {
+      add_sequence(std::exchange(open, {}));
+      used = 0;
+    }
+    open.insert(open.end(), pair.begin(), pair.end());
+    used += length;
+  }
+  add_sequence(std::move(open));
+}
+
 void Packer::pack_stream() {
   Sequence open;
   std::int64_t used = 0;
@@ -143,6 +176,7 @@ void Packer::restore(PackCursor cursor) {
 }
 
 void Packer::append(std::int64_t index, Batch& batch) const {
+  batch.sequences.push_back(index);
   for (const Piece& piece : sequences_[static_cast<std::size_t>(index)]) {
     append_piece(samples_[static_cast<std::size_t>(piece.sample)], piece.begin, piece.end, batch);
   }
@@ -181,6 +215,8 @@ std::string PackReport::text() const {
     out += fmt::format("warning: {} samples are longer than a sequence; {} tokens cut off\n", samples_cut, tokens_cut);
   if (sequences_without_targets > 0)
     out += fmt::format("{} sequences without a labelled token left out\n", sequences_without_targets);
+  if (pairs_without_targets > 0)
+    out += fmt::format("warning: {} pairs left out: an answer lies beyond the sequence's length\n", pairs_without_targets);
   return out;
 }
 

@@ -21,8 +21,9 @@ struct Batch {
   std::vector<std::int32_t> positions;
   std::vector<std::int32_t>
       targets;  ///< Shifted already: the token after this one in its document, or -1 where it is not labelled.
-  std::vector<Segment> segments;  ///< In order, covering [0, N).
-  std::int64_t labelled = 0;      ///< Targets that are not -1.
+  std::vector<Segment> segments;        ///< In order, covering [0, N).
+  std::int64_t labelled = 0;            ///< Targets that are not -1.
+  std::vector<std::int64_t> sequences;  ///< Of a Packer: its sequences, in order.
 };
 
 /// How samples fill sequences.
@@ -38,6 +39,9 @@ struct PackOptions {
   bool split_long =
       false;            ///< Documents: a sample longer than seq_len goes on in the next sequence, instead of being cut off.
   bool shuffle = true;  ///< Sequences in a new order each epoch.
+  /// Documents: samples 2i and 2i + 1 stay side by side, each cut to seq_len; a sequence holds as many pairs as fit, and at
+  /// least one, so up to 2 · seq_len tokens. A pair of which one has no target is left out.
+  bool pairs = false;
   std::uint64_t seed = 0;
 };
 
@@ -53,6 +57,7 @@ struct PackReport {
   std::int64_t tokens_cut = 0;                 ///< Tokens lost by that.
   std::int64_t samples_split = 0;              ///< In several pieces.
   std::int64_t sequences_without_targets = 0;  ///< Left out, since they teach nothing.
+  std::int64_t pairs_without_targets = 0;      ///< The same of pairs.
   std::string text() const;
 };
 
@@ -99,6 +104,7 @@ class Packer {
   using Sequence = std::vector<Piece>;
 
   void pack_documents();
+  void pack_pairs();
   void pack_stream();
   void add_sequence(Sequence sequence);
   void append(std::int64_t index, Batch& batch) const;

@@ -63,20 +63,21 @@ Start start_of(const recipe::Recipe& asked) {
 }
 
 std::vector<text::Sample> load_samples(const std::string& path, recipe::DataOptions data, const text::Tokenizer& tokenizer,
-                                       std::int64_t max_rows) {
+                                       std::int64_t max_rows, bool pairs) {
   status(fmt::format("reading {}", path));
   data.seq_len = 0;  // whole rows: packing cuts them
-  text::Dataset dataset = eval::load_rows(path, data, tokenizer, max_rows);
+  text::Dataset dataset = eval::load_rows(path, data, tokenizer, max_rows, pairs);
   log_info("{}", dataset.report.text());
   return std::move(dataset.samples);
 }
 
 TrainData load_data(const recipe::Recipe& recipe) {
   const text::Tokenizer tokenizer = text::Tokenizer::load(recipe.model.path);
+  const bool pairs = recipe.train.objective == recipe::ObjectiveKind::Dpo;
   TrainData data;
-  data.train = load_samples(recipe.data.path, recipe.data, tokenizer, recipe.data.max_rows);
+  data.train = load_samples(recipe.data.path, recipe.data, tokenizer, recipe.data.max_rows, pairs);
   if (!recipe.data.eval_path.empty())
-    data.held_out = load_samples(recipe.data.eval_path, recipe.data, tokenizer, recipe.train.eval_rows);
+    data.held_out = load_samples(recipe.data.eval_path, recipe.data, tokenizer, recipe.train.eval_rows, pairs);
   return data;
 }
 

@@ -24,24 +24,32 @@
 
 namespace temper::train {
 
-/// Mean negative log-likelihood of the held-out answers.
+/// A part of the loss, or what tells how it goes: a key of log.jsonl.
+struct Figure {
+  std::string name;
+  double value = 0;
+};
+
+/// Mean negative log-likelihood of the held-out answers (of pairs, the chosen ones).
 struct HeldOut {
   std::int64_t step = 0;    ///< Optimizer steps done when it was measured.
   double nll = 0;           ///< Nats per labelled token.
   std::int64_t tokens = 0;  ///< Labelled tokens scored.
   std::int64_t rows = 0;
+  std::vector<Figure> figures = {};  ///< Of the objective, beside it; not kept in checkpoints.
 };
 
 /// A line of log.jsonl.
 struct StepLog {
   std::int64_t step = 0;  ///< Counted from 1.
-  double loss = 0;        ///< Σ NLL / labelled tokens of the step.
+  double loss = 0;        ///< Of the objective; Σ NLL / labelled tokens of the step, unless it says otherwise.
   double lr = 0;
   double grad_norm = 0;     ///< Before clipping.
   std::int64_t tokens = 0;  ///< Tokens of this step, labelled or not.
   double tokens_per_second = 0;
   CodeShares shares = {};
   double seconds = 0;                    ///< Of this step.
+  std::vector<Figure> figures = {};      ///< Parts of the loss.
   std::optional<HeldOut> held_out = {};  ///< Where this step was followed by an evaluation.
 };
 
@@ -62,7 +70,7 @@ struct TrainResult {
   std::string plan_text;               ///< With train.plan: what the run would take, for people; nothing else is set.
 };
 
-/// Rows to learn from and to score, as token ids.
+/// Rows to learn from and to score, as token ids; of preferences, samples 2i are chosen and 2i + 1 rejected.
 struct TrainData {
   std::vector<text::Sample> train, held_out;
 };

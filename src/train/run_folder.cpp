@@ -82,7 +82,9 @@ void remove_partial_files(const fs::path& run) {
 recipe::Recipe stored_form(recipe::Recipe recipe) {
   recipe.out.clear();
   recipe.train.resume.clear();
-  for (std::string* path : {&recipe.model.path, &recipe.data.path, &recipe.data.eval_path}) *path = absolute(*path);
+  for (std::string* path : {&recipe.model.path, &recipe.data.path, &recipe.data.eval_path, &recipe.distill.teacher,
+                            &recipe.distill.cache, &recipe.dpo.reference})
+    *path = absolute(*path);
   return recipe;
 }
 
@@ -119,6 +121,7 @@ std::string log_line(const StepLog& line) {
                {"changed", line.shares.changed},
                {"saturated", line.shares.saturated},
                {"seconds", line.seconds}};
+  for (const Figure& figure : line.figures) json[figure.name] = figure.value;
   if (line.held_out) {
     json["eval_nll"] = line.held_out->nll;
     json["eval_tokens"] = line.held_out->tokens;

@@ -42,7 +42,7 @@ class RunLog {
 };
 
 /// The line of a step, without a line break. Keys as StepLog's members; `changed` and `saturated` are 0 without codes;
-/// `eval_nll` and `eval_tokens` only after an evaluation.
+/// figures under their names; `eval_nll` and `eval_tokens` only after an evaluation.
 std::string log_line(const StepLog& line);
 
 }  // namespace temper::train

@@ -34,6 +34,7 @@ text::PackOptions pack_options(const recipe::Recipe& recipe) {
   options.mode = recipe.data.packing == recipe::Packing::Stream ? text::PackMode::Stream : text::PackMode::Documents;
   options.shuffle = recipe.data.shuffle;
   options.seed = static_cast<std::uint64_t>(recipe.train.seed);
+  options.pairs = recipe.train.objective == recipe::ObjectiveKind::Dpo;
   return options;
 }
 
@@ -63,6 +64,7 @@ const quant::Scheme* scheme_of(const recipe::Recipe& recipe) {
 /// The watch-dogs of a step, for the progress line.
 std::string watched(const StepLog& line) {
   std::string text = fmt::format("gradient {:.2f}", line.grad_norm);
+  for (const Figure& figure : line.figures) text += fmt::format("  {} {:.4f}", figure.name, figure.value);
   if (line.shares.saturated > 0)
     text += fmt::format("  codes changed {:.3f} %  at the ends {:.1f} %", 100 * line.shares.changed,
                         100 * line.shares.saturated);
@@ -118,7 +120,8 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       schedule_(recipe.optim, steps_),
       store_(run_ / kCheckpointFolder, recipe.train.keep_checkpoints),
       base_fingerprint_(base_fingerprint(reader_)),
-      data_fingerprint_(data_fingerprint(data.train)) {
+      data_fingerprint_(data_fingerprint(data.train)),
+      objective_(make_objective(ctx_, {recipe_, reader_, base_, packer_, data_fingerprint_})) {
   check_lengths();
   check_target();
   if (recipe.quant.init == recipe::QuantInit::Base && qat_.encoded() != nullptr) take_codes();
@@ -226,6 +229,7 @@ void Session::describe() const {
   log_info("model: {}, {:.1f} M weights", reader_.formats(), static_cast<double>(reader_.weight_count()) * 1e-6);
   log_info("trained: {}; scheme {}", parts_.description(), recipe_.quant.scheme);
   log_info("optimizer: {}", optimizer_.description());
+  if (recipe_.train.objective != recipe::ObjectiveKind::CrossEntropy) log_info("loss: {}", objective_->description());
   if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);
   if (const quant::Scheme* scheme = scheme_of(recipe_)) log_info("{}", model::describe(reader_.table(), *scheme));
   log_info("machine: {}, products of {} operands, {} threads", isa_name(active_isa()), dtype_name(ctx_.compute),
@@ -257,6 +261,7 @@ TrainResult Session::run() {
         stop();
       }
       line.held_out = held_out_.back();
+      for (const Figure& figure : held_out_.back().figures) line.figures.push_back(figure);
     }
     if (line.held_out || done_ % recipe_.train.log_every == 0 || done_ == steps_) log.write(line);
     if (hooks_.on_step) hooks_.on_step(line);
@@ -285,8 +290,11 @@ StepLog Session::step() {
   StepLog line;
   for (const text::Batch& b : batches.micro_batches) line.tokens += static_cast<std::int64_t>(b.tokens.size());
   try {
-    const double nll = micro_batches(qat_.prepare(ctx_, done_), batches);
-    line.loss = nll / static_cast<double>(batches.labelled);
+    model::Transformer& transformer = qat_.prepare(ctx_, done_);
+    parts_.list().zero_gradients(ctx_);
+    StepLoss loss = objective_->step(ctx_, transformer, batches, parts_.gradients());
+    line.loss = loss.loss;
+    line.figures = std::move(loss.figures);
   } catch (const Diverged& error) {
     diverged(error.what());
   }
@@ -306,18 +314,6 @@ StepLog Session::step() {
   return line;
 }
 
-double Session::micro_batches(model::Transformer& transformer, const text::StepBatches& batches) {
-  if (batches.labelled == 0) throw BadData("a step without a labelled token");
-  parts_.list().zero_gradients(ctx_);
-  const float scale = 1.0f / static_cast<float>(batches.labelled);
-  double nll = 0;
-  for (const text::Batch& batch : batches.micro_batches) {
-    const eval::ModelBatch model_batch(batch);
-    nll += transformer.forward_backward(ctx_, model_batch.view(), scale, parts_.gradients());
-  }
-  return nll;
-}
-
 void Session::diverged(std::string_view what) const {
   const auto kept = store_.steps();
   throw Diverged(
@@ -333,7 +329,8 @@ bool Session::evaluation_due() const {
 }
 
 HeldOut Session::evaluate() {
-  const auto scores = eval::score_samples(ctx_, qat_.prepare(ctx_, done_), data_.held_out);
+  model::Transformer& transformer = qat_.prepare(ctx_, done_);
+  const auto scores = eval::score_samples(ctx_, transformer, objective_->scored(data_.held_out));
   HeldOut measured{.step = done_, .nll = 0, .tokens = 0, .rows = 0};
   std::int64_t row = -1;
   for (const eval::RowScore& score : scores) {
@@ -345,6 +342,8 @@ HeldOut Session::evaluate() {
   measured.nll /= static_cast<double>(measured.tokens);
   log_info("step {}: held-out NLL {:.4f} nats a token ({} tokens of {} rows)", done_, measured.nll, measured.tokens,
            measured.rows);
+  measured.figures = objective_->evaluate(ctx_, transformer, data_.held_out);
+  for (const Figure& figure : measured.figures) log_info("step {}: {} {:.4f}", done_, figure.name, figure.value);
   return measured;
 }
 

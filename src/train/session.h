@@ -13,6 +13,7 @@
 #include "train/checkpoint.h"
 #include "train/learnt_quantization.h"
 #include "train/loop.h"
+#include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/qat.h"
 #include "train/run_folder.h"
@@ -57,7 +58,6 @@ class Session {
   StepLog step();
   bool profiling() const;
   void report_profile() const;
-  double micro_batches(model::Transformer& transformer, const text::StepBatches& batches);
   [[noreturn]] void diverged(std::string_view what) const;
   bool evaluation_due() const;
   HeldOut evaluate();
@@ -84,6 +84,7 @@ class Session {
   CheckpointStore store_;
 
   std::string base_fingerprint_, data_fingerprint_;
+  std::unique_ptr<Objective> objective_;
   std::int64_t done_ = 0, saved_ = -1, tokens_ = 0;
   double seconds_ = 0, last_loss_ = 0;
   std::vector<HeldOut> held_out_;

@@ -143,7 +143,7 @@ double Session::measured_step_seconds() {
   const text::StepBatches batches = packer_.next_step(recipe_.train.batch_size, parts_of_step());
   for (int round = 0; round < 2; ++round) {
     const auto start = std::chrono::steady_clock::now();
-    micro_batches(qat_.prepare(ctx_, steps_ - 1 + round), batches);
+    objective_->step(ctx_, qat_.prepare(ctx_, steps_ - 1 + round), batches, parts_.gradients());
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
   return seconds;

@@ -7,6 +7,7 @@
 #include "ops/backend.h"
 #include "ops/cpu/attention.h"
 #include "ops/cpu/dry_backend.h"
+#include "ops/cpu/head_loss.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/linear.h"
 #include "ops/cpu/low_rank.h"
@@ -201,7 +202,17 @@ class CpuBackend final : public Backend {
 
   void linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
                             std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
-                            const HeadGradients* gradients, float cap) const override;
+                            const HeadGradients* gradients, float cap) const override {
+    cpu::linear_cross_entropy(ctx, *ctx.backend, kernels_, hidden, head, targets, grad_scale, nll, gradients, cap);
+  }
+
+  void linear_distillation(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
+                           std::span<const std::int32_t> targets, const TeacherRows& teacher, const DistillationMix& mix,
+                           float grad_scale, std::span<float> nll, std::span<float> kl, const HeadGradients* gradients,
+                           float cap) const override {
+    cpu::linear_distillation(ctx, *ctx.backend, kernels_, hidden, head, targets, teacher, mix, grad_scale, nll, kl,
+                             gradients, cap);
+  }
 
   void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,
                      const TensorView* dyb) const override {
@@ -267,12 +278,6 @@ class CpuBackend final : public Backend {
  private:
   static std::size_t row_bytes(const TensorView& x) { return static_cast<std::size_t>(x.cols()) * dtype_size(x.dtype); }
 
-  /// A rank-1 view as one row.
-  static TensorView matrix(TensorView x) {
-    x.shape = Shape{x.rows(), x.cols()};
-    return x;
-  }
-
   void merge(const TensorView& base, const LoraView& lora, const TensorView& out, Index begin, Index end) const {
     kernels_.merge_lora(rows_of(base, begin), lora.a.as<float>(), lora.a.row_stride,
                         lora.b.as<float>() + begin * lora.b.row_stride, lora.b.row_stride, lora.a.rows(), lora.scale,
@@ -304,53 +309,6 @@ void CpuBackend::add_block_sums(const ExecContext& ctx, Index rows, const Tensor
   const Rows sum = rows_of(total);
   for (Index block = 0; block < blocks; ++block)
     kernels_.add(sum, Rows{partial + block * cols, cols, Elem::F32}, sum, 1, cols);
-}
-
-/// Logits exist for a chunk of rows at a time: as many as 64 MiB hold, at most 256, a number that depends on V alone.
-void CpuBackend::linear_cross_entropy(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
-                                      std::span<const std::int32_t> targets, float grad_scale, std::span<float> nll,
-                                      const HeadGradients* gradients, float cap) const {
-  const Index rows = hidden.rows(), vocab = head.rows();
-  const Backend& backend = *ctx.backend;  // a dry one computes nothing
-  const Index chunk = std::clamp<Index>((Index{64} << 20) / (vocab * 4), 16, 256);
-  const ArenaScope scope(workspace(ctx, "linear_cross_entropy"));
-  const TensorView all_logits = ctx.workspace->allocate(DType::F32, Shape{std::min(chunk, rows), vocab});
-  // Gradients lie over the logits that they are made from, each row from where its logits begin; a cap needs both.
-  TensorView all_grads = all_logits;
-  all_grads.dtype = hidden.dtype;
-  all_grads.row_stride = vocab * static_cast<Index>(dtype_size(DType::F32) / dtype_size(hidden.dtype));
-  if (cap > 0) all_grads = ctx.workspace->allocate(hidden.dtype, all_logits.shape);
-  const quant::InputFormat rounding = input_rounding(ctx, head);
-  const bool integers = multiplies_integers(ctx, head);
-  const bool rounds = rounding && (!integers || (gradients && gradients->dhead));
-  const TensorView rounded_all =
-      rounds ? ctx.workspace->allocate(hidden.dtype, Shape{std::min(chunk, rows), hidden.cols()}) : TensorView{};
-  for (Index begin = 0; begin < rows; begin += chunk) {
-    const Index count = std::min(chunk, rows - begin);
-    const TensorView part = matrix(hidden).slice_rows(begin, begin + count);
-    const TensorView logits = all_logits.slice_rows(0, count), grads = all_grads.slice_rows(0, count);
-    const TensorView rounded = rounds ? rounded_all.slice_rows(0, count) : part;
-    if (rounds) backend.round_activations(ctx, part, rounding, rounded);
-    if (integers) {
-      const LinearPart product{head, logits};
-      backend.linear(ctx, part, {&product, 1}, false);
-    } else {
-      backend.matmul(ctx, rounded, head.dense, logits, {.transpose_b = true});
-    }
-    if (cap > 0) backend.softcap(ctx, logits, cap);
-    backend.cross_entropy(ctx, logits, targets.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
-                          grad_scale, nll.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
-                          gradients ? &grads : nullptr);
-    if (!gradients) continue;
-    if (cap > 0) backend.softcap_backward(ctx, logits, cap, grads);
-    const TensorView dhidden = matrix(gradients->dhidden).slice_rows(begin, begin + count);
-    backend.matmul(ctx, grads, head.dense, dhidden, {});
-    if (quant::clips(rounding)) {
-      const quant::RangeGradient range = backend.clip_backward(ctx, part, rounding, dhidden);
-      if (gradients->range) gradients->range->scale += range.scale, gradients->range->zero += range.zero;
-    }
-    if (gradients->dhead) backend.matmul(ctx, grads, rounded, *gradients->dhead, {.transpose_a = true, .accumulate = true});
-  }
 }
 
 /// Tiles of rows of a merged matrix, in F32 or BF16 as codecs take them, one at a time for each worker. f16 storage is

@@ -69,6 +69,12 @@ class DryBackend final : public Backend {
                             const HeadGradients* gradients, float cap) const override {
     backend_.linear_cross_entropy(ctx, hidden, head, targets, grad_scale, nll, gradients, cap);
   }
+  void linear_distillation(const ExecContext& ctx, const TensorView& hidden, const Weight& head,
+                           std::span<const std::int32_t> targets, const TeacherRows& teacher, const DistillationMix& mix,
+                           float grad_scale, std::span<float> nll, std::span<float> kl, const HeadGradients* gradients,
+                           float cap) const override {
+    backend_.linear_distillation(ctx, hidden, head, targets, teacher, mix, grad_scale, nll, kl, gradients, cap);
+  }
   void softcap(const ExecContext&, const TensorView&, float) const override {}
   void softcap_backward(const ExecContext&, const TensorView&, float, const TensorView&) const override {}
   void lora_backward(const ExecContext& ctx, const TensorView& x, const TensorView& dy, const LoraGradients& lora,

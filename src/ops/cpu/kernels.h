@@ -91,6 +91,19 @@ static constexpr Index lora_scratch_size(Index in, Index out, Index rank) {
   return kRowTile * (2 * padded(in > out ? in : out) + 2 * padded(rank));
 }
 
+/// The loss of DistillationMix, times grad_scale in gradients.
+struct DistillFactors {
+  float cross_entropy, divergence, temperature, grad_scale;
+};
+
+/// Of each row, k ids, their logarithms of probabilities, and that of all others' sum.
+struct TopRows {
+  const std::int32_t* ids = nullptr;
+  const float *log_probs = nullptr, *log_rest = nullptr;
+  Index k = 0;  ///< At most kMaxTop.
+};
+inline constexpr Index kMaxTop = 1024;
+
 struct Kernels {
   void (*convert)(Rows in, Rows out, Index rows, Index cols);
   /// out = alpha · in, or out += alpha · in (F32 out).
@@ -127,6 +140,12 @@ struct Kernels {
   /// logits do, whatever its type.
   void (*cross_entropy)(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,
                         Index cols);
+  /// nll and kl of rows of f32 logits beside a teacher's; with dlogits.data, = the gradient. dlogits may lie over the
+  /// logits as above.
+  void (*distill)(Rows logits, Rows teacher, const std::int32_t* targets, const DistillFactors& f, float* nll, float* kl,
+                  Rows dlogits, Index rows, Index cols);
+  void (*distill_top)(Rows logits, const TopRows& teacher, const std::int32_t* targets, const DistillFactors& f, float* nll,
+                      float* kl, Rows dlogits, Index rows, Index cols);
 
   /// out = round(base + scale · Σ_r b[n, r] · a[r, :]), rank ascending, no contraction.
   void (*merge_lora)(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale,

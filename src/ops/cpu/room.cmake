@@ -1,9 +1,10 @@
 # Our kernels, compiled once per instruction set into its own namespace; which table is used is decided at run time.
 set(kernel_dir ${CMAKE_CURRENT_LIST_DIR}/kernels)
 set(kernel_sources ${kernel_dir}/table.cpp ${kernel_dir}/elementwise.cpp ${kernel_dir}/weights.cpp ${kernel_dir}/optimizer.cpp ${kernel_dir}/activation.cpp
+    ${kernel_dir}/loss.cpp
     ${kernel_dir}/attention.cpp ${kernel_dir}/attention_rows.cpp ${kernel_dir}/low_rank.cpp ${kernel_dir}/product.cpp)
 # A product and a sum may become one rounding here: nothing in these files decides a code.
-set(contracted_sources ${kernel_dir}/activation.cpp ${kernel_dir}/attention.cpp ${kernel_dir}/attention_rows.cpp
+set(contracted_sources ${kernel_dir}/activation.cpp ${kernel_dir}/loss.cpp ${kernel_dir}/attention.cpp ${kernel_dir}/attention_rows.cpp
     ${kernel_dir}/low_rank.cpp ${kernel_dir}/product.cpp)
 set_source_files_properties(${contracted_sources} PROPERTIES COMPILE_OPTIONS -ffp-contract=fast)
 

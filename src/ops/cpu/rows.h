@@ -16,6 +16,12 @@ inline Rows rows_of(const TensorView& x, Index first_row = 0) {
           x.row_stride, type};
 }
 
+/// A rank-1 view as one row.
+inline TensorView matrix(TensorView x) {
+  x.shape = Shape{x.rows(), x.cols()};
+  return x;
+}
+
 /// parallel_for over rows, in pieces worth a thread's while.
 inline void for_rows(Index rows, Index cols, const std::function<void(Index, Index)>& body) {
   constexpr Index kGrain = 16384;  // elements

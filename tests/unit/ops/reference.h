@@ -222,4 +222,27 @@ inline std::vector<double> cross_entropy(const Matrix& logits, std::span<const s
   return nll;
 }
 
+/// KL(teacher ‖ student) of the softmaxes at logits / temperature, row by row; with `grad`, += that of scale · τ² · Σ KL.
+inline std::vector<double> divergence(const Matrix& student, const Matrix& teacher, double temperature, double scale,
+                                      Matrix* grad) {
+  const auto log_softmax = [&](const Matrix& logits, std::int64_t r) {
+    std::vector<double> out;
+    double largest = logits(r, 0), total = 0;
+    for (std::int64_t c = 0; c < logits.cols; ++c) largest = std::max(largest, logits(r, c));
+    for (std::int64_t c = 0; c < logits.cols; ++c) total += std::exp((logits(r, c) - largest) / temperature);
+    for (std::int64_t c = 0; c < logits.cols; ++c) out.push_back((logits(r, c) - largest) / temperature - std::log(total));
+    return out;
+  };
+  std::vector<double> kl;
+  for (std::int64_t r = 0; r < student.rows; ++r) {
+    const std::vector<double> q = log_softmax(student, r), p = log_softmax(teacher, r);
+    kl.push_back(0);
+    for (std::size_t c = 0; c < p.size(); ++c) {
+      kl.back() += std::exp(p[c]) * (p[c] - q[c]);
+      if (grad) (*grad)(r, static_cast<std::int64_t>(c)) += scale * temperature * (std::exp(q[c]) - std::exp(p[c]));
+    }
+  }
+  return kl;
+}
+
 }  // namespace temper::ops::reference

@@ -27,6 +27,10 @@ void lora_pack(Rows a, Rows b, Index in, Index out, Index rank, float* packed_a,
 void lora_backward(const LoraTask& task, Index begin, Index end);
 void cross_entropy(Rows logits, const std::int32_t* targets, float grad_scale, float* nll, Rows dlogits, Index rows,
                    Index cols);
+void distill(Rows logits, Rows teacher, const std::int32_t* targets, const DistillFactors& f, float* nll, float* kl,
+             Rows dlogits, Index rows, Index cols);
+void distill_top(Rows logits, const TopRows& teacher, const std::int32_t* targets, const DistillFactors& f, float* nll,
+                 float* kl, Rows dlogits, Index rows, Index cols);
 void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale, Rows out,
                 Index rows, Index cols);
 bool all_finite(Rows x, Index rows, Index cols);

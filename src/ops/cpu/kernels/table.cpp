@@ -28,6 +28,8 @@ const Kernels& TEMPER_JOIN(TEMPER_KERNEL_NS, _kernels)() {
       .lora_pack = k::lora_pack,
       .lora_backward = k::lora_backward,
       .cross_entropy = k::cross_entropy,
+      .distill = k::distill,
+      .distill_top = k::distill_top,
       .merge_lora = k::merge_lora,
       .all_finite = k::all_finite,
       .adamw = k::adamw,
