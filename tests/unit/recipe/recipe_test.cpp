@@ -85,7 +85,7 @@ TEST(Table, EveryOptionStandsInAPlaceOfItsOwn) {
     const Recipe defaults;
     Recipe changed;
     std::vector<std::string_view> candidates(option.choices.begin(), option.choices.end());
-    for (const char* value : {"true", "false", "1", "2", "0.5", "text", "64"}) candidates.push_back(value);
+    for (const char* value : {"true", "false", "1", "2", "0.5", "0.25", "text", "64"}) candidates.push_back(value);
     for (const std::string_view candidate : candidates) {
       try {
         assign(option, changed, std::string(candidate), "test");
