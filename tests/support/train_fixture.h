@@ -1,10 +1,16 @@
 // A context on the CPU backend, and a recipe for a tiny model, for tests of training.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+#include "base/interrupt.h"
 #include "ops/cpu/cpu_backend.h"
 #include "random_model.h"
 #include "recipe/recipe.h"
@@ -64,5 +70,30 @@ struct TinyRun {
     return slurp(folder.path() / name / "adapter" / "adapter_model.safetensors");
   }
 };
+
+/// The lines of a run's log.
+inline std::vector<nlohmann::json> log_of(const std::filesystem::path& run) {
+  std::istringstream text(slurp(run / "log.jsonl"));
+  std::vector<nlohmann::json> lines;
+  for (std::string row; std::getline(text, row);) lines.push_back(nlohmann::json::parse(row));
+  return lines;
+}
+
+/// A run to that folder that is interrupted after a step.
+inline void train_until(ExecContext& ctx, const TinyRun& tiny, const std::string& name, std::int64_t stop) {
+  train::Hooks hooks;
+  hooks.on_step = [&](const train::StepLog& line) {
+    if (line.step == stop) set_interrupted(true);
+  };
+  EXPECT_THROW(train::train(ctx, tiny.to(name), tiny.data, hooks), Interrupted);
+  set_interrupted(false);
+}
+
+/// The same, and to the end from there.
+inline train::TrainResult stop_and_resume(ExecContext& ctx, const TinyRun& tiny, const std::string& name,
+                                          std::int64_t stop) {
+  train_until(ctx, tiny, name, stop);
+  return train::train(ctx, tiny.resuming(name), tiny.data);
+}
 
 }  // namespace temper::testing

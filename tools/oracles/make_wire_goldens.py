@@ -44,9 +44,24 @@ def weights(rows, cols, seed):
     return w.to(torch.bfloat16)
 
 
-def compressed_tensors():
+def add_compressed(cases, name, scheme, state):
+    """A case: the weight in state compressed with the parameters there, and what the package decompresses."""
     from compressed_tensors.compressors import BaseCompressor
     from compressed_tensors.compressors.format import infer_module_format
+
+    format = infer_module_format(torch.nn.Linear, scheme)
+    compressor = BaseCompressor.get_value_from_registry(format.value)
+    stored = compressor.compress(dict(state), scheme)
+    decoded = compressor.decompress(dict(stored), scheme)["weight"]
+    group = {"format": format.value, "targets": ["Linear"]}
+    for key in ("weights", "input_activations", "output_activations"):
+        value = getattr(scheme, key)
+        group[key] = value and {k: v for k, v in json.loads(value.model_dump_json()).items()}
+    cases.add(name, stored, decoded, *state["weight"].shape,
+              {"quant_method": "compressed-tensors", "format": format.value, "config_groups": {"group_0": group}, "ignore": ["lm_head"]})
+
+
+def compressed_tensors():
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, preset_name_to_scheme
     from compressed_tensors.quantization.utils.helpers import calculate_qparams, generate_gparam
 
@@ -78,23 +93,12 @@ def compressed_tensors():
         scale, zero = calculate_qparams(low, high, args, global_scale=gparam)
         state = {"weight": x, "weight_scale": scale, "weight_zero_point": zero}
         if gparam is not None: state["weight_global_scale"] = gparam
-        format = infer_module_format(torch.nn.Linear, scheme)
-        compressor = BaseCompressor.get_value_from_registry(format.value)
-        stored = compressor.compress(dict(state), scheme)
-        decoded = compressor.decompress(dict(stored), scheme)["weight"]
-        group = {"format": format.value, "targets": ["Linear"]}
-        for key in ("weights", "input_activations", "output_activations"):
-            value = getattr(scheme, key)
-            group[key] = value and {k: v for k, v in json.loads(value.model_dump_json()).items()}
-        cases.add(name, stored, decoded, x.shape[0], x.shape[1],
-                  {"quant_method": "compressed-tensors", "format": format.value, "config_groups": {"group_0": group}, "ignore": ["lm_head"]})
+        add_compressed(cases, name, scheme, state)
     cases.save("compressed_tensors.safetensors")
 
 
 def compressed_tensors_static():
     """Activations with static scales: "x" in bf16 and, as the package rounds it, "x.rounded.NAME"."""
-    from compressed_tensors.compressors import BaseCompressor
-    from compressed_tensors.compressors.format import infer_module_format
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, preset_name_to_scheme
     from compressed_tensors.quantization.lifecycle.forward import fake_quantize
     from compressed_tensors.quantization.utils.helpers import calculate_qparams, compute_dynamic_scales_and_zp, generate_gparam
@@ -134,16 +138,7 @@ def compressed_tensors_static():
         if outputs is not None:
             s, z = calculate_qparams(torch.tensor([-1.25], dtype=torch.bfloat16), torch.tensor([2.5], dtype=torch.bfloat16), outputs)
             state["output_scale"], state["output_zero_point"] = s, z.to(outputs.zp_dtype)
-        format = infer_module_format(torch.nn.Linear, scheme)
-        compressor = BaseCompressor.get_value_from_registry(format.value)
-        stored = compressor.compress(dict(state), scheme)
-        decoded = compressor.decompress(dict(stored), scheme)["weight"]
-        group = {"format": format.value, "targets": ["Linear"]}
-        for key in ("weights", "input_activations", "output_activations"):
-            value = getattr(scheme, key)
-            group[key] = value and {k: v for k, v in json.loads(value.model_dump_json()).items()}
-        cases.add(name, stored, decoded, w.shape[0], w.shape[1],
-                  {"quant_method": "compressed-tensors", "format": format.value, "config_groups": {"group_0": group}, "ignore": ["lm_head"]})
+        add_compressed(cases, name, scheme, state)
         cases.tensors["x.rounded." + name] = rounded.to(torch.bfloat16)
     cases.save("compressed_tensors_static.safetensors")
 

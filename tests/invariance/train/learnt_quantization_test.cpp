@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "base/parallel.h"
 #include "eval/loaded_model.h"
 #include "eval/score.h"
@@ -16,6 +15,7 @@ namespace {
 
 using testing::CpuContext;
 using testing::slurp;
+using testing::stop_and_resume;
 using testing::TinyRun;
 
 struct Case {
@@ -59,13 +59,7 @@ TEST_P(LearntRuns, ResumeBitForBit) {
   train(cpu.ctx, tiny.recipe, tiny.data);
   for (const std::int64_t stop : {2}) {
     const std::string name = "stopped-" + std::to_string(stop);
-    Hooks hooks;
-    hooks.on_step = [&](const StepLog& line) {
-      if (line.step == stop) set_interrupted(true);
-    };
-    EXPECT_THROW(train(cpu.ctx, tiny.to(name), tiny.data, hooks), Interrupted);
-    set_interrupted(false);
-    train(cpu.ctx, tiny.resuming(name), tiny.data);
+    stop_and_resume(cpu.ctx, tiny, name, stop);
     EXPECT_EQ(shipped(tiny, name), shipped(tiny, "run")) << "stopped after step " << stop;
   }
 }

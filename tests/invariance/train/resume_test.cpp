@@ -2,10 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "train_fixture.h"
 
 namespace temper::train {
@@ -13,16 +11,16 @@ namespace {
 
 using testing::CpuContext;
 using testing::slurp;
+using testing::stop_and_resume;
 using testing::TinyRun;
+using testing::train_until;
 
 /// Everything of the log but times.
 std::vector<nlohmann::json> figures_of(const std::filesystem::path& run) {
-  std::istringstream text(slurp(run / "log.jsonl"));
-  std::vector<nlohmann::json> lines;
-  for (std::string row; std::getline(text, row);) {
-    lines.push_back(nlohmann::json::parse(row));
-    lines.back().erase("seconds");
-    lines.back().erase("tokens_per_s");
+  std::vector<nlohmann::json> lines = testing::log_of(run);
+  for (nlohmann::json& line : lines) {
+    line.erase("seconds");
+    line.erase("tokens_per_s");
   }
   return lines;
 }
@@ -58,13 +56,7 @@ TEST_P(Resume, AfterEveryStep) {
   // Every weight and its states are many bytes; two stops will do.
   for (std::int64_t stop = 1; stop < tiny.recipe.train.steps; stop += c.mode == recipe::TrainMode::Full ? 3 : 1) {
     const std::string name = "stopped-" + std::to_string(stop);
-    Hooks hooks;
-    hooks.on_step = [&](const StepLog& line) {
-      if (line.step == stop) set_interrupted(true);
-    };
-    EXPECT_THROW(train(cpu.ctx, tiny.to(name), tiny.data, hooks), Interrupted);
-    set_interrupted(false);
-    const TrainResult resumed = train(cpu.ctx, tiny.resuming(name), tiny.data);
+    const TrainResult resumed = stop_and_resume(cpu.ctx, tiny, name, stop);
     EXPECT_EQ(tiny.trained(name), tiny.trained("run")) << "stopped after step " << stop;
     EXPECT_EQ(resumed.info.codes_checksum, whole.info.codes_checksum);
     EXPECT_EQ(resumed.held_out->nll, whole.held_out->nll);
@@ -104,15 +96,11 @@ TEST(ResumeRules, ACorruptNewestCheckpointCostsOnlyTime) {
   tiny.recipe.train.checkpoint_every = 3;
   CpuContext cpu;
   train(cpu.ctx, tiny.recipe, tiny.data);
-  Hooks hooks;
-  hooks.on_step = [](const StepLog& line) {
-    if (line.step == 7) set_interrupted(true);
-  };
-  EXPECT_THROW(train(cpu.ctx, tiny.to("damaged"), tiny.data, hooks), Interrupted);
-  set_interrupted(false);
+  train_until(cpu.ctx, tiny, "damaged", 7);
   const auto state = tiny.folder / "damaged" / "checkpoints" / "step-7" / "state.safetensors";
   testing::spill(state, slurp(state).substr(0, 1000));
   std::int64_t first_step = 0;
+  Hooks hooks;
   hooks.on_step = [&](const StepLog& line) {
     if (first_step == 0) first_step = line.step;
   };

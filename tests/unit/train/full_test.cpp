@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "eval/loaded_model.h"
 #include "eval/score.h"
 #include "model/peft.h"
@@ -16,6 +15,7 @@ namespace temper::train {
 namespace {
 
 using testing::CpuContext;
+using testing::stop_and_resume;
 using testing::TinyRun;
 
 struct Case {
@@ -115,13 +115,7 @@ TEST_P(Beside, ReopensAsItWasTrained) {
   EXPECT_NE(held_out_nll(cpu, tiny, unquantized, base, &adapters), result.held_out->nll);
 
   // Resumed half-way, the run ends with the same bits.
-  Hooks hooks;
-  hooks.on_step = [](const StepLog& line) {
-    if (line.step == 2) set_interrupted(true);
-  };
-  EXPECT_THROW(train(cpu.ctx, tiny.to("stopped"), tiny.data, hooks), Interrupted);
-  set_interrupted(false);
-  train(cpu.ctx, tiny.resuming("stopped"), tiny.data);
+  stop_and_resume(cpu.ctx, tiny, "stopped", 2);
   EXPECT_EQ(tiny.adapter("stopped"), tiny.adapter("run"));
 }
 

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -18,16 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::CpuContext;
+using testing::log_of;
 using testing::RandomModel;
-using testing::slurp;
 using testing::TinyRun;
-
-std::vector<nlohmann::json> log_of(const fs::path& run) {
-  std::istringstream text(slurp(run / "log.jsonl"));
-  std::vector<nlohmann::json> lines;
-  for (std::string row; std::getline(text, row);) lines.push_back(nlohmann::json::parse(row));
-  return lines;
-}
 
 template <typename Kind>
 std::string message_of(const std::function<void()>& action) {

@@ -5,10 +5,8 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/error.h"
-#include "base/interrupt.h"
 #include "eval/score.h"
 #include "tiny_model.h"
 #include "train/dpo.h"
@@ -20,15 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::CpuContext;
+using testing::log_of;
 using testing::slurp;
+using testing::stop_and_resume;
 using testing::TinyRun;
-
-std::vector<nlohmann::json> log_of(const fs::path& run) {
-  std::istringstream text(slurp(run / "log.jsonl"));
-  std::vector<nlohmann::json> lines;
-  for (std::string row; std::getline(text, row);) lines.push_back(nlohmann::json::parse(row));
-  return lines;
-}
 
 struct Distilling : TinyRun {
   explicit Distilling(const std::string& scheme = "q4_0") : TinyRun({}, scheme) {
@@ -360,13 +353,7 @@ TEST_P(ObjectiveResume, IsTheSameToTheBit) {
   train(cpu.ctx, tiny.recipe, tiny.data);
   for (const std::int64_t stop : {1, 2}) {
     const std::string name = "stopped-" + std::to_string(stop);
-    Hooks hooks;
-    hooks.on_step = [&](const StepLog& line) {
-      if (line.step == stop) set_interrupted(true);
-    };
-    EXPECT_THROW(train(cpu.ctx, tiny.to(name), tiny.data, hooks), Interrupted);
-    set_interrupted(false);
-    train(cpu.ctx, tiny.resuming(name), tiny.data);
+    stop_and_resume(cpu.ctx, tiny, name, stop);
     EXPECT_EQ(tiny.adapter(name), tiny.adapter("run")) << stop;
   }
   recipe::Recipe recomputed = tiny.to("recomputed");
