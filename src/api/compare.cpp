@@ -10,10 +10,11 @@
 #include "api/results.h"
 #include "base/atomic_file.h"
 #include "base/log.h"
-#include "base/parallel.h"
 #include "base/progress.h"
 #include "eval/generate.h"
 #include "eval/perplexity.h"
+#include "ptq/clip.h"
+#include "ptq/method.h"
 #include "ptq/square_sums.h"
 #include "temper/temper.h"
 
@@ -33,31 +34,23 @@ struct Line {
   double prompt_speed = 0, speed = 0;  ///< Tokens per second; 0: not measured.
 };
 
+/// True where importance of columns changes what a format picks, row by row.
+bool takes_importance(const quant::Codec& codec) {
+  return !codec.joins_rows() && (ptq::can_clip(codec) || !quant::gguf_type(codec).empty());
+}
+
 /// Puts codes made with importance in place of those of an opened model.
 void encode_with_importance(const ExecContext& ctx, LoadedModel& model, const ptq::SquareSums& sums) {
   model::EncodedWeights& weights = *model.encoded();
   const model::TensorTable& table = weights.table();
   for (std::size_t i = 0; i < table.size(); ++i) {
-    const quant::EncodedView codes = weights.encoded(i);
-    if (!codes.codec || table[i].role != quant::Role::Linear || codes.codec->joins_rows()) continue;
+    const quant::Codec* codec = weights.codec(i);
+    if (!codec || table[i].role != quant::Role::Linear || !takes_importance(*codec)) continue;
     const std::vector<double>& squares = sums.of(table, i);
     const std::vector<float> importance(squares.begin(), squares.end());
     const ArenaScope scope(*ctx.workspace);
     const TensorView values = weights.base().values(ctx, i, weights.base().storage());
-    const std::span<std::byte> bytes = weights.encoded_bytes(i);
-    const std::size_t row = codes.codec->row_bytes(codes.cols);
-    parallel_for(codes.rows, 16, [&](std::int64_t begin, std::int64_t end) {
-      Tensor rows(DType::F32, {end - begin, codes.cols});
-      for (std::int64_t r = begin; r < end; ++r)
-        for (std::int64_t c = 0; c < codes.cols; ++c)
-          rows->span<float>()[static_cast<std::size_t>((r - begin) * codes.cols + c)] =
-              values.dtype == DType::BF16 ? to_float(values.span<const bf16>()[static_cast<std::size_t>(r * codes.cols + c)])
-              : values.dtype == DType::F16 ? to_float(values.span<const f16>()[static_cast<std::size_t>(r * codes.cols + c)])
-                                           : values.span<const float>()[static_cast<std::size_t>(r * codes.cols + c)];
-      codes.codec->encode_weighted(
-          rows, importance,
-          bytes.subspan(static_cast<std::size_t>(begin) * row, static_cast<std::size_t>(end - begin) * row));
-    });
+    weights.set(ctx, i, ptq::encode_importance(ctx, {i, table[i], values, *codec}, importance));
   }
 }
 

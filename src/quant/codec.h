@@ -158,7 +158,7 @@ const std::vector<const Codec*>& codecs();
 const Codec* find_codec(std::string_view name);
 /// The codec of a GGUF type, by the type's name in lower case ("q4_k", "mxfp4"), or nullptr.
 const Codec* gguf_codec(std::string_view type);
-/// The name of the GGUF type whose blocks a codec writes, in lower case; empty if there is none of that name.
+/// The name of the GGUF type whose blocks a codec writes, in lower case; empty for formats that GGUF does not have.
 std::string_view gguf_type(const Codec& codec);
 /// Codecs that encode and whose blocks divide a row of `cols` elements: what a refusal offers instead.
 std::vector<const Codec*> codecs_that_fit(std::int64_t cols);

@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "quant/formats.h"
+#include "quant/scaled_codec.h"
 #include "quant/scaled_format.h"
 
 namespace temper::quant {
@@ -59,6 +60,7 @@ const Codec* gguf_codec(std::string_view type) {
 }
 
 std::string_view gguf_type(const Codec& codec) {
+  if (as_scaled(&codec)) return {};  // mxfp4 and nvfp4 too: GGUF's have blocks of their own
   const std::string_view name = codec.name();
   return name.starts_with("gguf-") ? name.substr(5) : name;
 }

@@ -85,6 +85,14 @@ class Budget(TemperTest):
         for label in ("q8_0", "q4_0", "size of all tensors, MB"):
             self.assertIn(label, texts)
 
+    def test_compare_weighs_formats_of_every_family(self):
+        """GGUF blocks, integers and a table of values; the line shown is that of the method with the smaller KLD."""
+        schemes = ["q4_0", "int3-sym-g32", "nf4"]
+        model = tiny_model.write_random(self.folder / "uneven", spread=1.0)
+        lines = ok_json("compare", model, "--schemes", ",".join(schemes), *self.measure, "--speed-tokens", 0,
+                        "--methods", "rtn,importance")["schemes"][1:]
+        self.assertEqual([(line["scheme"], line["method"]) for line in lines], [(s, "importance") for s in schemes])
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -33,8 +33,9 @@ def write(folder, name="llama_untied"):
     return folder
 
 
-def write_random(folder, layers=4, hidden=128, intermediate=256, seed=0):
-    """Random weights large enough that logits tell tokens apart, in shapes that all blocks of 32 and some of 128 fit."""
+def write_random(folder, layers=4, hidden=128, intermediate=256, seed=0, spread=0.0):
+    """Random weights large enough that logits tell tokens apart, in shapes that all blocks of 32 and some of 128 fit.
+    Norms' weights are log-normal of `spread`: channels of linears' inputs that differ in size."""
     folder = write(folder)
     edit_config(folder, num_hidden_layers=layers, hidden_size=hidden, intermediate_size=intermediate, head_dim=hidden // 4,
                 max_position_embeddings=512)
@@ -46,7 +47,7 @@ def write_random(folder, layers=4, hidden=128, intermediate=256, seed=0):
     for layer in range(layers):
         prefix = f"model.layers.{layer}."
         for norm in ("input_layernorm", "post_attention_layernorm"):
-            tensors[f"{prefix}{norm}.weight"] = np.ones(hidden)
+            tensors[f"{prefix}{norm}.weight"] = np.exp(spread * random.normal(0, 1, hidden)) if spread else np.ones(hidden)
         for name, rows, columns in (("self_attn.q", hidden, hidden), ("self_attn.k", hidden // 2, hidden),
                                     ("self_attn.v", hidden // 2, hidden), ("self_attn.o", hidden, hidden),
                                     ("mlp.gate", intermediate, hidden), ("mlp.up", intermediate, hidden),

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "matrices.h"
 #include "ops/cpu/cpu_backend.h"
 #include "ptq/quantizer.h"
 #include "random_model.h"
@@ -72,6 +73,31 @@ TEST_F(Methods, GptqLosesLessThanNearestAndThanClippedRanges) {
     EXPECT_LT(gptq, 0.9 * nearest) << scheme;
     EXPECT_LT(gptq, clipped) << scheme;
   }
+}
+
+TEST_F(Methods, ImportanceWeighsErrorsOfFormatsThatAreNotGguf) {
+  // The first of 4 columns counts 100 times: its squared error falls, at the others' cost.
+  const Tensor values = testing::normal_matrix(16, 128, 5);
+  std::vector<float> importance(128);
+  for (std::size_t c = 0; c < importance.size(); ++c) importance[c] = c % 4 == 0 ? 100.0f : 1.0f;
+  const auto heavy = [&](const quant::Codec& codec, std::span<const std::byte> bytes) {
+    const Tensor decoded(DType::F32, {16, 128});
+    codec.decode_rows(bytes, decoded);
+    double sum = 0.0;
+    for (std::size_t i = 0; i < decoded.span<float>().size(); i += 4)
+      sum += std::pow(static_cast<double>(decoded.span<float>()[i]) - values.span<float>()[i], 2);
+    return sum;
+  };
+  const model::TensorInfo info{};
+  for (const char* name : {"int3-sym-g32", "nf4", "mxfp4", "fp8-e4m3"}) {
+    const Matrix matrix{0, info, values, *quant::find_codec(name)};
+    const double weighted = heavy(matrix.codec, encode_importance(ctx_, matrix, importance));
+    EXPECT_LT(weighted, heavy(matrix.codec, encode_rtn(ctx_, matrix))) << name;
+    EXPECT_LT(weighted, heavy(matrix.codec, encode_mse(ctx_, matrix, {}))) << name;
+  }
+  const Matrix nested{0, info, values, *quant::find_codec("nf4-dq")};
+  EXPECT_THROW(encode_mse(ctx_, nested, {}), BadRecipe);
+  EXPECT_THROW(encode_importance(ctx_, nested, importance), BadRecipe);
 }
 
 TEST_F(Methods, ScalesThenRoundingStayCloseToTheModel) {

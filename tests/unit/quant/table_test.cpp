@@ -23,6 +23,17 @@ TEST(Codecs, NamesAreUniqueAndFound) {
   EXPECT_EQ(find_codec("int5-asym-g63-f16"), nullptr);
 }
 
+TEST(Codecs, OnlyBlocksOfGgufHaveItsTypes) {
+  for (const Codec* codec : codecs()) {
+    const std::string_view type = gguf_type(*codec);
+    EXPECT_TRUE(type.empty() || gguf_codec(type) == codec) << codec->name();
+  }
+  for (const char* name : {"q4_0", "q4_k", "iq4_nl", "tq2_0"}) EXPECT_EQ(gguf_type(*find_codec(name)), name);
+  EXPECT_EQ(gguf_type(*find_codec("gguf-mxfp4")), "mxfp4");
+  for (const char* name : {"int3-sym-g32", "int4-asym-g64-f16", "fp8-e4m3", "nf4", "nf4-dq", "mxfp4", "nvfp4"})
+    EXPECT_EQ(gguf_type(*find_codec(name)), "") << name;
+}
+
 TEST(Codecs, BitsPerWeight) {
   const auto bits = [](const char* name) { return find_codec(name)->bits_per_weight(1024); };
   EXPECT_EQ(bits("int4-sym-g32"), 5.0);
