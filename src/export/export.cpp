@@ -292,7 +292,7 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   if (in_place) {
     export_in_place(ctx, *model, source, out.path(), report);
   } else if (report.target == "adapter") {
-    const std::string base = model->run()->base_model;
+    const model::PeftBase base = model::read_peft_base(fs::path(recipe.model.run) / "adapter");
     const std::vector<TensorView> beside(model->beside().begin(), model->beside().end());
     model::save_peft(*model->adapters(), source.table(), base, out.path(), beside);
     verify_adapter(*model->adapters(), source.table(), model->beside(), out.path());

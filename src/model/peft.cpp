@@ -20,6 +20,7 @@ using files::Json;
 
 constexpr const char* kConfigName = "adapter_config.json";
 constexpr const char* kWeightsName = "adapter_model.safetensors";
+constexpr const char* kFingerprintKey = "temper.base_fingerprint";
 
 /// "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 std::string tensor_name(const TensorTable& table, const Adapters::Entry& entry, const char* which) {
@@ -191,8 +192,8 @@ void read_master(const files::SafetensorsFile& file, const std::string& name, co
 
 }  // namespace
 
-void save_peft(const Adapters& adapters, const TensorTable& table, const std::string& base_model,
-               const std::filesystem::path& folder, const std::vector<TensorView>& beside) {
+void save_peft(const Adapters& adapters, const TensorTable& table, const PeftBase& base, const std::filesystem::path& folder,
+               const std::vector<TensorView>& beside) {
   std::vector<files::SafetensorsEntry> entries;
   std::vector<TensorView> tensors;
   const auto add = [&](std::string name, const TensorView& tensor) {
@@ -209,11 +210,13 @@ void save_peft(const Adapters& adapters, const TensorTable& table, const std::st
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw IoError("{}: cannot make the folder: {}", folder.string(), error.message());
-  files::SafetensorsWriter writer(folder / kWeightsName, entries);
+  files::SafetensorsMetadata metadata = {{"format", "pt"}};
+  if (!base.fingerprint.empty()) metadata.emplace(kFingerprintKey, base.fingerprint);
+  files::SafetensorsWriter writer(folder / kWeightsName, entries, metadata);
   for (const TensorView& tensor : tensors) writer.write(std::as_bytes(tensor.span<float>()));
   writer.commit();
   const bool tied = table.embedding() == table.head();
-  write_file(folder / kConfigName, config_json(adapters.config(), base_model, tied).dump(2) + "\n");
+  write_file(folder / kConfigName, config_json(adapters.config(), base.name, tied).dump(2) + "\n");
 }
 
 namespace {
@@ -243,8 +246,22 @@ std::vector<Tensor> read_beside(const files::SafetensorsFile& file, const Tensor
 
 }  // namespace
 
+LoraConfig read_peft_config(const TensorTable& table, const std::filesystem::path& folder) {
+  return read_config(folder / kConfigName, table.embedding() == table.head());
+}
+
+PeftBase read_peft_base(const std::filesystem::path& folder) {
+  const std::filesystem::path config = folder / kConfigName;
+  PeftBase base;
+  base.name = files::optional_string(files::read_json(config), "base_model_name_or_path", config.string()).value_or("");
+  const files::SafetensorsFile file(folder / kWeightsName);
+  if (const auto found = file.metadata().find(kFingerprintKey); found != file.metadata().end())
+    base.fingerprint = found->second;
+  return base;
+}
+
 Adapters load_peft(const TensorTable& table, const std::filesystem::path& folder, std::vector<Tensor>* beside) {
-  const LoraConfig config = read_config(folder / kConfigName, table.embedding() == table.head());
+  const LoraConfig config = read_peft_config(table, folder);
   const files::SafetensorsFile file(folder / kWeightsName);
   std::set<std::string> known;
   std::vector<Tensor> others;

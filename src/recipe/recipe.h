@@ -89,7 +89,9 @@ struct DataOptions {
 };
 
 struct LoraOptions {
-  std::int64_t r = 16;  ///< Rank, at least 1.
+  std::string adapter;            ///< Peft folder or run to begin from; empty: random A, zero B.
+  bool adapter_any_base = false;  ///< Although it was trained on another file.
+  std::int64_t r = 16;            ///< Rank, at least 1.
   double alpha = 32;
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.

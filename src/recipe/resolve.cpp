@@ -87,6 +87,11 @@ void resolve_train(Recipe& recipe) {
         "set "
         "lora.dropout to 0",
         recipe.lora.dropout, recipe.quant.scheme);
+  if (!recipe.lora.adapter.empty() && train.mode != TrainMode::Lora)
+    throw BadRecipe("lora.adapter ({}) with train.mode {}: there are no adapters; leave it out", recipe.lora.adapter,
+                    train.mode == TrainMode::Full ? "full" : "quantization");
+  if (recipe.lora.adapter_any_base && recipe.lora.adapter.empty())
+    throw BadRecipe("lora.adapter_any_base without lora.adapter: give the adapter, or leave it out");
   const bool beside = recipe.lora.bias != LoraBias::None || !recipe.lora.modules_to_save.empty();
   if (train.mode == TrainMode::Full && beside)
     throw BadRecipe("lora.bias and lora.modules_to_save with train.mode full, which trains every weight: leave them out");

@@ -5,6 +5,12 @@ namespace temper::recipe {
 
 std::vector<Option> method_options() {
   return {
+      {"lora.adapter", "--lora-adapter", field<&Recipe::lora, &L::adapter>(), kTrain,
+       "Adapter to begin from: a folder as peft writes it, or a finished run. Rank, alpha, linears and what is trained "
+       "beside "
+       "are its own; given otherwise, they are refused (docs/training.md)"},
+      {"lora.adapter_any_base", "--lora-adapter-any-base", field<&Recipe::lora, &L::adapter_any_base>(), kTrain,
+       "Take lora.adapter although it was trained on another file of this shape (the same model in another format, say)"},
       {.key = "lora.r",
        .flag = "--lora-r",
        .field = field<&Recipe::lora, &L::r>(),

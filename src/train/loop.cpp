@@ -8,6 +8,7 @@
 #include "model/base_format.h"
 #include "model/file_scheme.h"
 #include "text/tokenizer.h"
+#include "train/first_adapter.h"
 #include "train/session.h"
 
 namespace temper::train {
@@ -56,7 +57,7 @@ recipe::Recipe with_scheme_of_file(recipe::Recipe recipe) {
 }
 
 Start start_of(const recipe::Recipe& asked) {
-  const recipe::Recipe recipe = with_scheme_of_file(asked);
+  const recipe::Recipe recipe = with_scheme_of_file(with_adapter_config(asked));
   if (!recipe.train.resume.empty()) return resume_from(recipe);
   if (!recipe.train.plan) require_free(recipe.out);
   return {recipe, std::nullopt};

@@ -19,9 +19,12 @@ namespace {
 namespace fs = std::filesystem;
 using files::Json;
 
-// Options that a resumed run may change. Paths of model and data are here because their contents are compared instead.
-constexpr std::array<std::string_view, 14> kFree = {"out",
+// Options that a resumed run may change. Paths of model and data are here because their contents are compared instead; that
+// of the first adapter, because a checkpoint has taken its place.
+constexpr std::array<std::string_view, 16> kFree = {"out",
                                                     "model.path",
+                                                    "lora.adapter",
+                                                    "lora.adapter_any_base",
                                                     "data.path",
                                                     "data.eval_path",
                                                     "train.resume",
@@ -82,8 +85,8 @@ void remove_partial_files(const fs::path& run) {
 recipe::Recipe stored_form(recipe::Recipe recipe) {
   recipe.out.clear();
   recipe.train.resume.clear();
-  for (std::string* path : {&recipe.model.path, &recipe.data.path, &recipe.data.eval_path, &recipe.distill.teacher,
-                            &recipe.distill.cache, &recipe.dpo.reference})
+  for (std::string* path : {&recipe.model.path, &recipe.data.path, &recipe.data.eval_path, &recipe.lora.adapter,
+                            &recipe.distill.teacher, &recipe.distill.cache, &recipe.dpo.reference})
     *path = absolute(*path);
   return recipe;
 }

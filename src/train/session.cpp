@@ -125,10 +125,12 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
   check_lengths();
   check_target();
   if (recipe.quant.init == recipe::QuantInit::Base && qat_.encoded() != nullptr) take_codes();
-  if (loaded)
+  if (loaded) {
     restore(loaded->state);
-  else
+  } else {
+    if (!recipe.lora.adapter.empty()) parts_.take_adapter(ctx_, recipe.lora);
     learnt_.calibrate(ctx_, qat_.unmerged(ctx_), data_.train);
+  }
   if (!recipe.train.memory.empty()) fit_memory();
   plan_ = plan();
   describe();
@@ -228,6 +230,7 @@ void Session::restore_codes(const CheckpointState& state) {
 void Session::describe() const {
   log_info("model: {}, {:.1f} M weights", reader_.formats(), static_cast<double>(reader_.weight_count()) * 1e-6);
   log_info("trained: {}; scheme {}", parts_.description(), recipe_.quant.scheme);
+  if (!recipe_.lora.adapter.empty() && done_ == 0) log_info("beginning from the adapter {}", recipe_.lora.adapter);
   log_info("optimizer: {}", optimizer_.description());
   if (recipe_.train.objective != recipe::ObjectiveKind::CrossEntropy) log_info("loss: {}", objective_->description());
   if (const std::string cadence = qat_.cadence(); !cadence.empty()) log_info("{}", cadence);

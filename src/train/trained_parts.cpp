@@ -2,6 +2,8 @@
 
 #include "base/error.h"
 #include "model/peft.h"
+#include "train/fingerprint.h"
+#include "train/first_adapter.h"
 #include "train/run_folder.h"
 
 namespace temper::train {
@@ -40,12 +42,16 @@ TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::Checkpoint
   list_.add(weights_->array());
 }
 
+void TrainedParts::take_adapter(const ExecContext& ctx, const recipe::LoraOptions& lora) {
+  take_first_adapter(ctx, lora, reader_, *adapters_, weights_.get());
+}
+
 void TrainedParts::save(const ExecContext& ctx, const std::filesystem::path& run, eval::RunInfo& info) const {
   info.full = weights_ && !adapters_;
   info.weights_stay = !adapters_ && !weights_;
   if (info.weights_stay) return;
   if (adapters_)
-    return model::save_peft(*adapters_, reader_.table(), info.base_model, run / kAdapterFolder,
+    return model::save_peft(*adapters_, reader_.table(), {info.base_model, base_fingerprint(reader_)}, run / kAdapterFolder,
                             weights_ ? weights_->masters() : std::vector<TensorView>());
   weights_->save(ctx, run / model::kTrainedWeightsName);
 }

@@ -33,7 +33,7 @@ class Models : public ::testing::Test {
     Rng rng(6);
     for (const model::Adapters::Entry& entry : adapters.entries())
       for (float& x : entry.b.span<float>()) x = 0.2f * (rng.uniform() - 0.5f);
-    save_peft(adapters, reader.table(), base_.string(), run / "adapter");
+    save_peft(adapters, reader.table(), {base_.string()}, run / "adapter");
     RunInfo info{.base_model = base_.string(), .scheme = scheme, .steps = 3, .codes_checksum = ""};
     write_run_info(info, run);
     if (scheme != "none") {

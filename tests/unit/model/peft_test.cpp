@@ -38,7 +38,7 @@ TEST(PeftNames, PartsOfAFusedMatrixHaveNone) {
   arch.architecture = &architecture_of_hf("phi3", "");
   const TensorTable table(arch);
   const temper::testing::TemporaryFolder folder;
-  EXPECT_THROW(save_peft(Adapters(table, {.r = 2, .alpha = 2, .target_modules = {}}, 1), table, "base", folder.path()),
+  EXPECT_THROW(save_peft(Adapters(table, {.r = 2, .alpha = 2, .target_modules = {}}, 1), table, {"base"}, folder.path()),
                Unsupported);
 }
 
@@ -120,7 +120,7 @@ TEST_F(PeftFiles, RoundTripKeepsEveryBitAndTheConfig) {
   float next = 0.0f;
   for (const Adapters::Entry& entry : adapters.entries())
     for (float& x : entry.b.span<float>()) x = 0.001f * ++next;
-  save_peft(adapters, table_, "base/model", folder_.path());
+  save_peft(adapters, table_, {"base/model"}, folder_.path());
   const Adapters again = load_peft(table_, folder_.path());
   EXPECT_EQ(again.config().r, 3);
   EXPECT_EQ(again.config().alpha, 12.5);
@@ -136,7 +136,7 @@ TEST_F(PeftFiles, RoundTripKeepsEveryBitAndTheConfig) {
 }
 
 TEST_F(PeftFiles, WritesTheNamesAndValuesThatPeftWrites) {
-  save_peft(load_peft(table_, kGolden), table_, "../hf/qwen3_tied", folder_.path());
+  save_peft(load_peft(table_, kGolden), table_, {"../hf/qwen3_tied"}, folder_.path());
   const files::SafetensorsFile ours(folder_ / "adapter_model.safetensors"), theirs(kGolden / "adapter_model.safetensors");
   ASSERT_EQ(ours.tensors().size(), theirs.tensors().size());
   for (const files::SafetensorsTensor& tensor : theirs.tensors()) {
@@ -188,7 +188,7 @@ TEST(PeftBeside, ComesBackAsPeftWroteIt) {
   std::vector<Tensor> beside;
   const Adapters adapters = load_peft(reader.table(), kGolden / "beside", &beside);
   EXPECT_EQ(adapters.config().modules_to_save, (std::vector<std::string>{"embed_tokens", "lm_head"}));
-  save_peft(adapters, reader.table(), "base", folder.path(), {beside.begin(), beside.end()});
+  save_peft(adapters, reader.table(), {"base"}, folder.path(), {beside.begin(), beside.end()});
   const files::SafetensorsFile ours(folder / "adapter_model.safetensors"),
       theirs(kGolden / "beside" / "adapter_model.safetensors");
   ASSERT_EQ(ours.tensors().size(), theirs.tensors().size());
