@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "ops/ops.h"
+#include "quant/activations.h"
 #include "quant/codec.h"
 #include "suite.h"
 
@@ -40,19 +41,28 @@ void low_rank(Suite& suite, const std::string& name, std::int64_t n, std::int64_
                 [&] { ops::matmul(ctx, dy, xa, db, {.transpose_a = true}); });
 }
 
-/// One token's product with the head, whose codes are read from memory: copies in turn, so that no cache holds them.
-void generation(Suite& suite, const quant::Codec& codec) {
-  const ExecContext& ctx = suite.ctx();
-  const std::string shape = fmt::format("{} [{}, {}] x 1", codec.name(), kVocab, kHidden);
-  if (!codec.fits(kHidden) || codec.joins_rows() || !suite.wants("linear from codes", shape)) return;
-  const std::size_t bytes = static_cast<std::size_t>(kVocab) * codec.row_bytes(kHidden);
+/// A few tokens' product with a matrix of the head's size, whose codes are read from memory: copies in turn, so that no
+/// cache holds them. Decoded to 16 bits in registers, or multiplied as integers, which should be no slower.
+void generation(Suite& suite, const quant::Codec& codec, std::int64_t tokens, Activations activations) {
+  ExecContext ctx = suite.ctx();
+  ctx.activations = activations;
+  const std::int64_t cols = codec.fits(kHidden) ? kHidden : kInner, rows = kVocab * kHidden / cols;
+  const std::string op = activations == Activations::Bits8 ? "integer from codes" : "linear from codes";
+  const std::string shape = fmt::format("{} [{}, {}] x {}", codec.name(), rows, cols, tokens);
+  if (!codec.fits(cols) || codec.joins_rows() || !suite.wants(op, shape)) return;
+  ops::Weight weight(quant::EncodedView{&codec, rows, cols, {}});
+  if (activations == Activations::Bits8) {
+    if (quant::activation_grid(codec) == quant::ActivationGrid::None) weight.input = quant::find_codec("int8-asym");
+    if (!ops::multiplies_integers(ctx, weight)) return;
+  }
+  const std::size_t bytes = static_cast<std::size_t>(rows) * codec.row_bytes(cols);
   const std::size_t copies = static_cast<std::size_t>(kBeyondCaches / 2) / bytes + 1;
   const std::vector<std::byte> codes(bytes * copies);
-  const Tensor x = random_tensor(ctx.compute, 1, kHidden), y(DType::F32, {1, kVocab}, true);
+  const Tensor x = random_tensor(ctx.compute, tokens, cols), y(DType::F32, {tokens, rows}, true);
   std::size_t turn = 0;
-  suite.reading("linear from codes", shape, static_cast<double>(bytes), [&] {
-    const std::span<const std::byte> part = std::span(codes).subspan(turn++ % copies * bytes, bytes);
-    ops::linear(ctx, x, ops::Weight(quant::EncodedView{&codec, kVocab, kHidden, part}), y);
+  suite.reading(op, shape, static_cast<double>(bytes), [&] {
+    weight.encoded.bytes = std::span(codes).subspan(turn++ % copies * bytes, bytes);
+    ops::linear(ctx, x, weight, y);
   });
 }
 
@@ -95,7 +105,9 @@ void measure_products(Suite& suite) {
     for (const char* format : {"q4_0", "q8_0"}) integer(suite, format, nullptr, kInner, kHidden, tokens);
   }
   for (const quant::Codec* codec : quant::codecs())
-    if (suite.wants_format(codec->name())) generation(suite, *codec);
+    for (const std::int64_t tokens : {1, 2, 4, 8})
+      for (const Activations activations : {Activations::Bits16, Activations::Bits8})
+        if (suite.wants_format(codec->name())) generation(suite, *codec, tokens, activations);
 }
 
 }  // namespace temper::bench

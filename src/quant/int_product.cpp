@@ -117,19 +117,20 @@ bool is_finite(const TensorView& x, std::int64_t row) {
   return largest < 0x7f800000u;
 }
 
-/// Memory that a thread keeps for unpacked weights.
-struct PanelMemory {
-  std::vector<std::int8_t> codes, scratch;
-  std::vector<float> scales, minima;
-  std::vector<std::int32_t> code_sums;
+/// Memory that a thread keeps: for unpacked weights, and for a few rows of activations as they are multiplied.
+struct ProductMemory {
+  std::vector<std::int8_t> codes, scratch, few_codes;
+  std::vector<float> scales, minima, few_scales, few_minimum_sums;
+  std::vector<std::int32_t> code_sums, few_sums;
 
+  template <typename T>
+  static T* grow(std::vector<T>& vector, std::int64_t n) {
+    if (std::ssize(vector) < n) vector.resize(static_cast<std::size_t>(n));
+    return vector.data();
+  }
   IntPanel panel(const IntFormat& format, std::int64_t cols, std::int64_t rows) {
     const std::int64_t groups = (cols + format.group - 1) / format.group;
     const std::int64_t quads = format.group == cols ? round_up(cols, 32) / 4 : format.group / 4;
-    const auto grow = [](auto& vector, std::int64_t n) {
-      if (std::ssize(vector) < n) vector.resize(static_cast<std::size_t>(n));
-      return vector.data();
-    };
     grow(scratch, kPackRows * groups * quads * 4);
     return {grow(codes, groups * quads * 4 * rows),
             grow(scales, groups * rows),
@@ -138,10 +139,14 @@ struct PanelMemory {
             groups,
             quads};
   }
+  FewMemory few(std::int64_t groups, std::int64_t stride) {
+    const std::int64_t n = kFewRows * groups;
+    return {grow(few_codes, kFewRows * stride), grow(few_sums, n), grow(few_scales, n), grow(few_minimum_sums, n)};
+  }
 };
 
-PanelMemory& panel_memory() {
-  static thread_local PanelMemory memory;
+ProductMemory& product_memory() {
+  static thread_local ProductMemory memory;
   return memory;
 }
 
@@ -234,11 +239,9 @@ void integer_product(const EncodedView& weights, const IntegerInput& x, std::int
     throw LogicError("integer products: {} has none with these activations", weights.codec->name());
   const IntTable& table = int_table();
   const std::int64_t rows = table.panel_rows;
-  PanelMemory& memory = panel_memory();
-  const IntPanel panel = memory.panel(format, weights.cols, rows);
+  ProductMemory& memory = product_memory();
   const auto row_bytes = static_cast<std::int64_t>(weights.codec->row_bytes(weights.cols));
   IntTask task{};
-  task.panel = panel;
   task.x = x.codes.as<const std::uint8_t>() + first * x.codes.row_stride;
   task.m = last - first;
   task.x_stride = x.codes.row_stride;
@@ -250,13 +253,21 @@ void integer_product(const EncodedView& weights, const IntegerInput& x, std::int
     task.sum_stride = x.sums.row_stride;
   }
   task.type = y.dtype == DType::BF16 ? IntOutput::BF16 : accumulate ? IntOutput::AddF32 : IntOutput::F32;
+  task.out = y.data;
   task.out_stride = y.row_stride;
+  task.count = weights.rows;
+  PackTask pack{format, reinterpret_cast<const unsigned char*>(weights.bytes.data()), weights.rows, row_bytes, weights.cols,
+                {}};
+  const FewMemory few = memory.few(weights.cols / format.group, x.codes.row_stride);
+  if (table.few_rows && table.few_rows(pack, task, few)) return;
+  task.panel = memory.panel(format, weights.cols, rows);
+  pack.scratch = memory.scratch.data();
   for (std::int64_t n = 0; n < weights.rows; n += rows) {
-    task.count = std::min(rows, weights.rows - n);
+    task.count = pack.rows = std::min(rows, weights.rows - n);
     task.out = static_cast<std::byte*>(y.data) + static_cast<std::size_t>(n) * dtype_size(y.dtype);
-    const auto* encoded = reinterpret_cast<const unsigned char*>(weights.bytes.data()) + n * row_bytes;
-    table.pack({format, encoded, task.count, row_bytes, weights.cols, memory.scratch.data()}, panel);
+    table.pack(pack, task.panel);
     table.product(task);
+    pack.weights += rows * row_bytes;
   }
 }
 

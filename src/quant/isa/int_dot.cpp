@@ -3,7 +3,8 @@
 // linkage and calls no inline function of another header: see bits.h.
 #include "quant/isa/int_dot.h"
 
-#include "quant/isa/int_unpack.h"
+#include "quant/isa/int_lanes.h"
+#include "quant/isa/int_turned.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -18,8 +19,6 @@
 namespace temper::quant::TEMPER_ISA_LEVEL {
 namespace {
 
-#define TEMPER_INLINE inline __attribute__((always_inline))
-
 // ---- Vectors: lane n is a row of weights; kM rows of x at a time, as many as registers hold ----
 
 #if defined(__AVX512VNNI__)
@@ -33,15 +32,6 @@ constexpr int kTileM = 1;
 #endif
 constexpr int kVectors = 2;
 constexpr i64 kRows = kLanes * kVectors;
-
-template <typename V>
-TEMPER_INLINE V load_vector(const void* from) {
-  V v;
-  __builtin_memcpy(&v, from, sizeof(v));
-  return v;
-}
-TEMPER_INLINE Floats broadcast(float x) { return x - Floats{}; }
-TEMPER_INLINE Ints broadcast(i32 x) { return x - Ints{}; }
 
 // dot += Σ over the four bytes of each lane of x (unsigned, the same in all lanes) times w (signed).
 #if defined(__AVX512VNNI__)
@@ -103,62 +93,20 @@ void turn(const i8* rows, i64 row_bytes, i64 quads, i8* out) {
 }
 
 #if defined(__AVX512VNNI__)
-using Fours = u8 __attribute__((vector_size(64)));
-
-/// 16 bytes of each of 16 rows, turned: four bytes of every row, four times.
-struct Chunk {
-  Fours four[4];
-
-  template <typename Op>
-  TEMPER_INLINE Chunk each(Op&& op) const {
-    return {{op(four[0]), op(four[1]), op(four[2]), op(four[3])}};
-  }
-  friend TEMPER_INLINE Chunk operator&(const Chunk& x, int mask) {
-    return x.each([&](Fours v) { return v & static_cast<u8>(mask); });
-  }
-  friend TEMPER_INLINE Chunk operator-(const Chunk& x, int offset) {
-    return x.each([&](Fours v) { return v - static_cast<u8>(offset); });
-  }
-  friend TEMPER_INLINE Chunk operator>>(const Chunk& x, int n) {
-    return x.each([&](Fours v) { return v >> n; });
-  }
-  friend TEMPER_INLINE Chunk operator<<(const Chunk& x, int n) {
-    return x.each([&](Fours v) { return v << n; });
-  }
-  friend TEMPER_INLINE Chunk operator|(const Chunk& x, const Chunk& y) {
-    return {{x.four[0] | y.four[0], x.four[1] | y.four[1], x.four[2] | y.four[2], x.four[3] | y.four[3]}};
-  }
-};
-
-struct PanelIo {
-  const u8* rows[16];
+struct PanelIo : TurnedRows {
   i8* out;
 
-  TEMPER_INLINE __m512i four_rows(int first, i64 at) const {
-    const auto one = [&](int r) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + at)); };
-    __m512i x = _mm512_castsi128_si512(one(first));
-    x = _mm512_inserti32x4(x, one(first + 4), 1);
-    x = _mm512_inserti32x4(x, one(first + 8), 2);
-    return _mm512_inserti32x4(x, one(first + 12), 3);
-  }
-  TEMPER_INLINE Chunk get(i64 at) const {
-    const __m512i a = four_rows(0, at), b = four_rows(1, at), c = four_rows(2, at), d = four_rows(3, at);
-    const __m512i ab = _mm512_unpacklo_epi32(a, b), cd = _mm512_unpacklo_epi32(c, d);
-    const __m512i ab2 = _mm512_unpackhi_epi32(a, b), cd2 = _mm512_unpackhi_epi32(c, d);
-    const auto bytes = [](__m512i x) { return reinterpret_cast<Fours>(x); };
-    return {{bytes(_mm512_unpacklo_epi64(ab, cd)), bytes(_mm512_unpackhi_epi64(ab, cd)),
-             bytes(_mm512_unpacklo_epi64(ab2, cd2)), bytes(_mm512_unpackhi_epi64(ab2, cd2))}};
-  }
-  TEMPER_INLINE void put(i64 k, const Chunk& chunk) const {
+  TEMPER_INLINE void put(i64 k, const Chunk& chunk, int offset) const { put_signed(k, chunk - offset); }
+  TEMPER_INLINE void put_signed(i64 k, const Chunk& chunk) const {
     for (int q = 0; q < 4; ++q) __builtin_memcpy(out + (k / 4 + q) * kRows * 4, &chunk.four[q], sizeof(Fours));
   }
 };
 
-/// Codes of rows [first, first + 16), without passing through rows of bytes. Rows that are missing repeat the last one.
+/// Codes of rows [first, first + 16), without passing through rows of bytes.
 bool pack_codes_turned(const PackTask& t, const IntPanel& panel, i64 first) {
   if (!bytewise(t.format, t.cols)) return false;
   PanelIo io;
-  for (int r = 0; r < 16; ++r) io.rows[r] = t.weights + (first + r < t.rows ? first + r : t.rows - 1) * t.row_bytes;
+  io.set_rows(t, first);
   io.out = panel.codes + first * 4;
   unpack_bytewise(t.format, io, t.cols);
   for (i64 q = t.cols / 4; q < panel.groups * panel.quads; ++q) __builtin_memset(io.out + q * kRows * 4, 0, 64);
@@ -197,23 +145,6 @@ void pack(const PackTask& t, const IntPanel& panel) {
 }
 
 // ---- Products ----
-
-void write(const IntTask& t, i64 m, const Floats* totals) {
-  const std::size_t count = static_cast<std::size_t>(t.count);
-  if (t.type == IntOutput::BF16) {
-    u16 row[kRows];
-    for (int v = 0; v < kVectors; ++v) store_rounded(totals[v], row + v * kLanes);
-    __builtin_memcpy(static_cast<u16*>(t.out) + m * t.out_stride, row, count * sizeof(u16));
-    return;
-  }
-  float* out = static_cast<float*>(t.out) + m * t.out_stride;
-  float row[kRows];
-  __builtin_memcpy(row, totals, sizeof(row));
-  if (t.type == IntOutput::AddF32)
-    for (std::size_t n = 0; n < count; ++n) out[n] += row[n];
-  else
-    __builtin_memcpy(out, row, count * sizeof(float));
-}
 
 /// kM rows of x from row `m` on. kQuads: panel.quads, or 0.
 template <int kM, int kQuads, bool kBlocks>
@@ -260,7 +191,7 @@ void tile(const IntTask& t, i64 m) {
   for (int i = 0; i < kM; ++i) {
     if constexpr (!kBlocks)
       for (int v = 0; v < kVectors; ++v) totals[i][v] *= broadcast(t.x_scales[m + i]);
-    write(t, m + i, totals[i]);
+    write<kVectors>(t, m + i, 0, t.count, totals[i]);
   }
 }
 
@@ -298,7 +229,14 @@ void group_sums(const u8* codes, i64 n, i64 group, i32 zero, float* sums) {
 
 }  // namespace
 
+#if defined(__AVX512VNNI__)
+bool few_rows_product(const PackTask& w, const IntTask& t, const FewMemory& memory);  // int_few_rows.cpp
+constexpr FewRowsKernel kFewRowsKernel = few_rows_product;
+#else
+constexpr FewRowsKernel kFewRowsKernel = nullptr;
+#endif
+
 extern const IntTable kIntTable;
-const IntTable kIntTable = {kRows, pack, product, to_unsigned, group_sums};
+const IntTable kIntTable = {kRows, pack, product, kFewRowsKernel, to_unsigned, group_sums};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL

@@ -56,10 +56,23 @@ struct IntTask {
   std::int64_t out_stride, count;  ///< count: rows of the panel that there are.
 };
 
+/// Memory for a product with few rows of x.
+inline constexpr int kFewRows = 8;
+struct FewMemory {
+  std::int8_t* codes;  ///< kFewRows · x_stride
+  std::int32_t* sums;  ///< kFewRows · groups, as the others
+  float *scales, *minimum_sums;
+};
+/// The product of task.m rows of x with all of the encoded rows (task.count), unpacked in registers; the task's panel and
+/// the weights' scratch are not used. False, and nothing done, where there is no kernel: of more than kFewRows rows, of rows
+/// that are no multiple of 16, of superblocks with zero points in x.
+using FewRowsKernel = bool (*)(const PackTask& weights, const IntTask& task, const FewMemory& memory);
+
 struct IntTable {
   std::int64_t panel_rows;  ///< R
   void (*pack)(const PackTask& task, const IntPanel& panel);
   void (*product)(const IntTask& task);
+  FewRowsKernel few_rows;  ///< Null where the instruction set has none.
   /// Signed codes plus 128, and the sums of groups of such codes, less `zero` each.
   void (*to_unsigned)(const signed char* codes, std::int64_t n, unsigned char* out);
   void (*sums)(const unsigned char* codes, std::int64_t n, std::int64_t group, std::int32_t zero, float* sums);

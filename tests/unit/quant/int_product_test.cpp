@@ -61,12 +61,18 @@ constexpr Case kCases[] = {
     {"int4-sym-g64", "int8-asym", 192},
     {"int4-sym-g128-bf16", "int8-asym", 256},
     {"int8-sym", "int8-asym", 100},
+    {"int8-sym", "int8-asym", 576},
     {"int8-sym", "int8-sym", 31},
     {"int8-symeps-bf16", "int8-asym", 577},
     {"int8-sym-g32-bf16", "int8-sym", 96},
     {"int4-asym-g32", "int8-asym", 96},
+    {"int4-asym-g64-bf16", "int8-sym", 192},
+    {"int4-sym-g32-f16", "int8-asym", 96},
+    {"int4-tinygemm-g32", "int8-sym", 96},
     {"int4-tinygemm-g128-bf16", "int8-asym", 256},
     {"q4_0", "int8-asym", 96},
+    {"q8_0", "int8-asym", 96},
+    {"q6_k", "int8-asym", 256},
     {"q4_0", "grid", 96},
     {"q4_1", "grid", 576},
     {"q5_0", "grid", 96},
@@ -168,7 +174,7 @@ TEST_P(IntProductTest, SameBitsEverywhere) {
       const Tensor parts(DType::F32, {m, n}, true);
       for (float& v : parts.span<float>()) v = 0.5f;
       for (const auto& [begin, end] : {std::pair{0, 1}, std::pair{1, 34}, std::pair{34, 75}})
-        for (const auto& [first, last] : {std::pair{0, 3}, std::pair{3, 14}})
+        for (const auto& [first, last] : {std::pair{0, 1}, std::pair{1, 3}, std::pair{3, 6}, std::pair{6, 14}})
           integer_product({w.view.codec, end - begin, k, w.view.row_range(begin, end)}, found.input, first, last,
                           parts->slice_rows(first, last).slice_cols(begin, end), true);
       ASSERT_EQ(bytes_of(expected.y), bytes_of(parts));
