@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "api/chart.h"
 #include "api/engine.h"
@@ -13,9 +14,8 @@
 #include "base/progress.h"
 #include "eval/generate.h"
 #include "eval/perplexity.h"
-#include "ptq/clip.h"
-#include "ptq/method.h"
-#include "ptq/square_sums.h"
+#include "model/static_ranges.h"
+#include "ptq/best.h"
 #include "temper/temper.h"
 
 namespace temper::api {
@@ -32,27 +32,8 @@ struct Line {
   double bits = 0;
   Estimate nll, kld, top1;
   double prompt_speed = 0, speed = 0;  ///< Tokens per second; 0: not measured.
+  Json ways;                           ///< All that were tried, where there were several.
 };
-
-/// True where importance of columns changes what a format picks, row by row.
-bool takes_importance(const quant::Codec& codec) {
-  return !codec.joins_rows() && (ptq::can_clip(codec) || !quant::gguf_type(codec).empty());
-}
-
-/// Puts codes made with importance in place of those of an opened model.
-void encode_with_importance(const ExecContext& ctx, LoadedModel& model, const ptq::SquareSums& sums) {
-  model::EncodedWeights& weights = *model.encoded();
-  const model::TensorTable& table = weights.table();
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    const quant::Codec* codec = weights.codec(i);
-    if (!codec || table[i].role != quant::Role::Linear || !takes_importance(*codec)) continue;
-    const std::vector<double>& squares = sums.of(table, i);
-    const std::vector<float> importance(squares.begin(), squares.end());
-    const ArenaScope scope(*ctx.workspace);
-    const TensorView values = weights.base().values(ctx, i, weights.base().storage());
-    weights.set(ctx, i, ptq::encode_importance(ctx, {i, table[i], values, *codec}, importance));
-  }
-}
 
 /// Prompt and generation, once, at the start of the measured text.
 void measure_speed(const ExecContext& ctx, LoadedModel& model, std::span<const std::int32_t> text, std::int64_t tokens,
@@ -72,69 +53,87 @@ std::uint64_t memory_of(const ExecContext& ctx, const model::ArchSpec& arch, std
   return tensors + static_cast<std::uint64_t>(2 * arch.num_layers * arch.kv_size() * context) * dtype_size(ctx.compute);
 }
 
+/// The ways to try for a scheme.
+std::vector<ptq::Way> ways_of(const Recipe& recipe, const std::string& scheme) {
+  std::vector<ptq::Way> ways;
+  for (const std::string& name : recipe.compare.methods) {
+    if (name == "best") return ptq::ways_for(quant::scheme(scheme));
+    ways.push_back(ptq::way_of(name));
+  }
+  return ways;
+}
+
+/// The samples, cut: ways of quantizing are fit to the first part and chosen on the second, and what is shown is measured on
+/// the third, which no choice has seen. A part that nothing needs is empty.
+struct Parts {
+  std::span<const text::Sample> fit, choice, shown;
+  std::string how;
+};
+
+Parts cut(std::span<const text::Sample> all, bool fit, bool choice) {
+  const std::size_t parts = 1 + (fit ? 1 : 0) + (choice ? 1 : 0), share = all.size() / parts;
+  if (share == 0)
+    throw BadData("expected {} windows or rows (to fit, to choose, to report), found {}: give more data, or fewer methods",
+                  parts, all.size());
+  Parts out;
+  out.fit = all.first(fit ? share : 0);
+  out.choice = all.subspan(out.fit.size(), choice ? share : 0);
+  out.shown = all.subspan(out.fit.size() + out.choice.size());
+  if (fit) out.how += fmt::format("; fit to the first {}", out.fit.size());
+  if (choice) out.how += fmt::format("; ways chosen on {} more", out.choice.size());
+  if (parts > 1) out.how += fmt::format("; figures of the other {}", out.shown.size());
+  return out;
+}
+
 class Comparer {
  public:
   Comparer(const ExecContext& ctx, const Recipe& recipe)
       : ctx_(ctx),
         recipe_(recipe),
-        path_(recipe.model.run.empty() ? recipe.model.path : recipe.model.run),
-        reference_(LoadedModel::open(ctx, path_)),
-        measured_(measured_samples(recipe, reference_->tokenizer(), 0)),
-        sums_(static_cast<int>(reference_->arch().num_layers)) {
-    const std::vector<std::int32_t>& ids = measured_.samples.at(0).ids;
+        reference_(LoadedModel::open(ctx, recipe.model.run.empty() ? recipe.model.path : recipe.model.run)),
+        measured_(measured_samples(recipe, reference_->tokenizer(), 0)) {
+    bool fit = false, choice = false;
+    for (const std::string& scheme : recipe.compare.schemes) {
+      const std::vector<ptq::Way> ways = ways_of(recipe, scheme);
+      choice |= ways.size() > 1;
+      fit |= std::ranges::any_of(ways, &ptq::Way::looks_at_data) ||
+             model::needs_ranges(reference_->reader().table(), quant::scheme(scheme));
+    }
+    parts_ = cut(measured_.samples, fit, choice);
+    if (fit) fit_ = ptq::batched(parts_.fit, measured_.how);
+    chooser_.emplace(ctx, recipe, *reference_, fit ? &fit_ : nullptr, parts_.choice);
+    const std::vector<std::int32_t>& ids = parts_.shown.front().ids;
     prompt_.assign(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(ids.size(), 256)));
-    if (std::ranges::find(recipe.compare.methods, "importance") != recipe.compare.methods.end()) collect();
   }
 
   std::vector<Line> run() {
     std::vector<Line> lines;
-    for (const std::string& scheme : recipe_.compare.schemes) {
-      std::optional<Line> best;
-      for (const std::string& method : recipe_.compare.methods) {
-        Line line = measure(scheme, method);
-        if (!best || line.kld.value < best->kld.value) best = line;
-      }
-      lines.push_back(*best);
-    }
+    for (const std::string& scheme : recipe_.compare.schemes) lines.push_back(measure(scheme));
     lines.insert(lines.begin(), sixteen_bit());
     return lines;
   }
 
-  const std::string& how() const { return measured_.how; }
+  std::string how() const { return measured_.how + parts_.how; }
   bool text() const { return measured_.text; }
   std::string model() const { return reference_->description(); }
 
  private:
-  /// Importance comes of the first half of the samples, and all figures of the second: no method is judged on what it saw.
-  void collect() {
-    status("measuring importance");
-    std::vector<text::Sample>& all = measured_.samples;
-    if (all.size() < 2) throw BadData("importance needs two windows or rows: one to measure it on, one to judge it");
-    const auto half = static_cast<std::ptrdiff_t>(all.size() / 2);
-    reference_->transformer().set_taps(&sums_);
-    eval::score(ctx_, reference_->transformer(), std::span(all).first(static_cast<std::size_t>(half)),
-                {{1, 0}, eval::kTokensPerPass, "importance"});
-    reference_->transformer().set_taps(nullptr);
-    all.erase(all.begin(), all.begin() + half);
-    measured_.how += fmt::format("; importance of the first {}, figures of the other {}", half, all.size());
-  }
-
-  Line measure(const std::string& scheme, const std::string& method) {
-    const auto model = LoadedModel::open(ctx_, path_, scheme);
-    if (method == "importance") encode_with_importance(ctx_, *model, sums_);
+  Line measure(const std::string& scheme) {
+    ptq::Best best = chooser_->best(scheme, ways_of(recipe_, scheme));
     eval::CompareOptions options;
     options.bootstrap = {recipe_.eval.bootstrap, static_cast<std::uint64_t>(recipe_.eval.seed)};
-    options.progress = fmt::format("{} ({})", scheme, method);
+    options.progress = fmt::format("{} ({})", scheme, best.way.name);
     const eval::Comparison c =
-        eval::compare(ctx_, model->transformer(), reference_->transformer(), measured_.samples, options);
+        eval::compare(ctx_, best.model->transformer(), reference_->transformer(), parts_.shown, options);
     reference_nll_ = c.reference_nll;
-    Line line{scheme, method, stored_bytes(*model), 0, 0, c.nll, c.kld, c.top1_agreement, 0, 0};
-    finish(*model, line);
+    Line line{scheme, best.way.name, stored_bytes(*best.model), 0, 0, c.nll, c.kld, c.top1_agreement, 0, 0, {}};
+    if (best.trials.size() > 1) line.ways = ptq::to_json(best);
+    finish(*best.model, line);
     return line;
   }
 
   Line sixteen_bit() {
-    Line line{"16-bit", "", stored_bytes(*reference_), 0, 0, reference_nll_, {}, {1, 1, 1}, 0, 0};
+    Line line{"16-bit", "", stored_bytes(*reference_), 0, 0, reference_nll_, {}, {1, 1, 1}, 0, 0, {}};
     finish(*reference_, line);
     return line;
   }
@@ -147,10 +146,11 @@ class Comparer {
 
   const ExecContext& ctx_;
   const Recipe& recipe_;
-  std::string path_;
   std::unique_ptr<LoadedModel> reference_;
   MeasuredSamples measured_;
-  ptq::SquareSums sums_;
+  Parts parts_;
+  ptq::Calibration fit_;
+  std::optional<ptq::Chooser> chooser_;
   std::vector<std::int32_t> prompt_;
   Estimate reference_nll_;
 };
@@ -158,14 +158,14 @@ class Comparer {
 std::string megabytes(std::uint64_t bytes) { return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6); }
 
 std::string to_text(const std::vector<Line>& lines, bool text) {
-  std::string out = fmt::format("{:<16} {:<11} {:>10} {:>7} {:>10}  {:<26} {:<30} {:>8} {:>10} {:>10}\n", "scheme", "method",
+  std::string out = fmt::format("{:<16} {:<16} {:>10} {:>7} {:>10}  {:<26} {:<30} {:>8} {:>10} {:>10}\n", "scheme", "method",
                                 "size", "bits/w", "memory", text ? "perplexity [95 % CI]" : "answer NLL [95 % CI]",
                                 "KLD, nats/token [95 % CI]", "top-1", "prompt t/s", "new t/s");
   for (const Line& l : lines) {
     const Estimate loss = text ? eval::perplexity_of(l.nll) : l.nll;
     const auto speed = [](double value) { return value > 0 ? fmt::format("{:.1f}", value) : std::string("–"); };
     out += fmt::format(
-        "{:<16} {:<11} {:>10} {:>7.3f} {:>10}  {:<26} {:<30} {:>6.2f} % {:>10} {:>10}\n", l.scheme, l.method,
+        "{:<16} {:<16} {:>10} {:>7.3f} {:>10}  {:<26} {:<30} {:>6.2f} % {:>10} {:>10}\n", l.scheme, l.method,
         megabytes(l.bytes), l.bits, megabytes(l.memory),
         fmt::format("{:.4f} [{:.4f}, {:.4f}]", loss.value, loss.low, loss.high),
         l.method.empty() ? std::string() : fmt::format("{:.5f} [{:.5f}, {:.5f}]", l.kld.value, l.kld.low, l.kld.high),
@@ -194,6 +194,7 @@ Json to_json(const std::vector<Line>& lines, bool text) {
       json["prompt_tokens_per_s"] = l.prompt_speed;
       json["tokens_per_s"] = l.speed;
     }
+    if (!l.ways.is_null()) json["ways"] = l.ways;
     out.push_back(std::move(json));
   }
   return out;

@@ -35,20 +35,6 @@ std::vector<text::Sample> read(const recipe::CalibrationOptions& options, recipe
   return windows_of(options.path, options.context, 0, tokenizer);
 }
 
-Calibration batched(const std::vector<text::Sample>& samples, const std::string& source) {
-  if (samples.empty()) throw BadData("{}: no calibration data in it", source);
-  Calibration calibration;
-  calibration.source = source;
-  calibration.sequences = static_cast<std::int64_t>(samples.size());
-  for (const auto& [begin, end] :
-       eval::batch_ranges(samples, eval::kTokensPerPass, std::numeric_limits<std::int64_t>::max())) {
-    const auto batch = text::batch_of(std::span(samples).subspan(begin, end - begin));
-    calibration.tokens += static_cast<std::int64_t>(batch.tokens.size());
-    calibration.batches.emplace_back(batch);
-  }
-  return calibration;
-}
-
 /// Samples chosen until `tokens` are reached, in their own order.
 std::vector<text::Sample> choose(std::vector<text::Sample> samples, std::int64_t tokens, std::uint64_t seed) {
   std::vector<std::size_t> order(samples.size());
@@ -67,11 +53,30 @@ std::vector<text::Sample> choose(std::vector<text::Sample> samples, std::int64_t
 
 }  // namespace
 
-Calibration load_calibration(const recipe::CalibrationOptions& options, const recipe::DataOptions& data,
-                             const text::Tokenizer& tokenizer) {
+std::vector<text::Sample> calibration_samples(const recipe::CalibrationOptions& options, const recipe::DataOptions& data,
+                                              const text::Tokenizer& tokenizer) {
   std::vector<text::Sample> samples = read(options, data, tokenizer);
   if (options.tokens > 0) samples = choose(std::move(samples), options.tokens, static_cast<std::uint64_t>(options.seed));
-  return batched(samples, options.path);
+  return samples;
+}
+
+Calibration batched(std::span<const text::Sample> samples, const std::string& source) {
+  if (samples.empty()) throw BadData("{}: no calibration data in it", source);
+  Calibration calibration;
+  calibration.source = source;
+  calibration.sequences = static_cast<std::int64_t>(samples.size());
+  for (const auto& [begin, end] :
+       eval::batch_ranges(samples, eval::kTokensPerPass, std::numeric_limits<std::int64_t>::max())) {
+    const auto batch = text::batch_of(samples.subspan(begin, end - begin));
+    calibration.tokens += static_cast<std::int64_t>(batch.tokens.size());
+    calibration.batches.emplace_back(batch);
+  }
+  return calibration;
+}
+
+Calibration load_calibration(const recipe::CalibrationOptions& options, const recipe::DataOptions& data,
+                             const text::Tokenizer& tokenizer) {
+  return batched(calibration_samples(options, data, tokenizer), options.path);
 }
 
 Calibration load_text(const std::string& path, std::int64_t context, std::int64_t max_windows,

@@ -1,6 +1,7 @@
 // Calibration data: what a model is shown so that the inputs of its linears can be measured.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,11 @@ struct Calibration {
 /// left.
 Calibration load_calibration(const recipe::CalibrationOptions& options, const recipe::DataOptions& data,
                              const text::Tokenizer& tokenizer);
+
+/// The sequences that load_calibration takes, and such a set of sequences in batches; throws BadData where there are none.
+std::vector<text::Sample> calibration_samples(const recipe::CalibrationOptions& options, const recipe::DataOptions& data,
+                                              const text::Tokenizer& tokenizer);
+Calibration batched(std::span<const text::Sample> samples, const std::string& source);
 
 /// Plain text as llama-imatrix reads it: all of it, or the first so many windows (0: all) of `context` tokens.
 Calibration load_text(const std::string& path, std::int64_t context, std::int64_t max_windows,

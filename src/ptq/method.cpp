@@ -152,6 +152,7 @@ std::unique_ptr<Method> make_rounding(const recipe::Recipe& recipe, const Import
     case recipe::QuantMethod::Mse:
     case recipe::QuantMethod::Importance: return std::make_unique<Weighted>(recipe, importance);
     case recipe::QuantMethod::Gptq: return make_gptq(recipe.quant);
+    case recipe::QuantMethod::Best: break;
   }
   throw LogicError("unknown method");
 }

@@ -16,15 +16,25 @@ std::string_view method_name(recipe::QuantMethod method) {
     case recipe::QuantMethod::Mse: return "ranges of the smallest squared error";
     case recipe::QuantMethod::Importance: return "errors weighted by importance";
     case recipe::QuantMethod::Gptq: return "GPTQ";
+    case recipe::QuantMethod::Best: break;  // a way is chosen first (best.h)
   }
   throw LogicError("unknown method");
 }
 
+std::string_view transform_name(recipe::QuantTransform transform) {
+  switch (transform) {
+    case recipe::QuantTransform::None: return "";
+    case recipe::QuantTransform::Awq: return "scaled by AWQ, ";
+    case recipe::QuantTransform::SmoothQuant: return "scaled by SmoothQuant, ";
+    case recipe::QuantTransform::Rotate: return "rotated, ";
+    case recipe::QuantTransform::RotateAwq: return "rotated and scaled by AWQ, ";
+    case recipe::QuantTransform::RotateSmoothQuant: return "rotated and scaled by SmoothQuant, ";
+  }
+  throw LogicError("unknown transform");
+}
+
 std::string describe(const recipe::QuantOptions& quant) {
-  const char* scaled = quant.transform == recipe::QuantTransform::Awq           ? "scaled by AWQ, "
-                       : quant.transform == recipe::QuantTransform::SmoothQuant ? "scaled by SmoothQuant, "
-                                                                                : "";
-  return fmt::format("{}{}", scaled, method_name(quant.method));
+  return fmt::format("{}{}", transform_name(quant.transform), method_name(quant.method));
 }
 
 }  // namespace
@@ -56,8 +66,9 @@ void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& 
   }
 }
 
-Quantizer::Quantizer(const recipe::Recipe& recipe) : recipe_(recipe), description_(describe(recipe.quant)) {
-  if (!recipe.quant.imatrix.empty()) importance_ = read_imatrix(recipe.quant.imatrix);
+Quantizer::Quantizer(const recipe::Recipe& recipe, const Calibration* calibration, const ImportanceMatrix* importance)
+    : recipe_(recipe), given_(calibration), given_importance_(importance), description_(describe(recipe.quant)) {
+  if (!importance && !recipe.quant.imatrix.empty()) read_ = read_imatrix(recipe.quant.imatrix);
 }
 
 eval::CodeMaker Quantizer::maker() {
@@ -69,17 +80,16 @@ eval::CodeMaker Quantizer::maker() {
 }
 
 void Quantizer::fill(const ExecContext& ctx, model::EncodedWeights& weights, const text::Tokenizer& tokenizer) {
-  std::optional<Calibration> calibration;
-  if (!recipe_.calibration.path.empty()) {
+  std::optional<Calibration> read;
+  if (!given_ && !recipe_.calibration.path.empty()) {
     status("reading calibration data");
-    calibration = load_calibration(recipe_.calibration, recipe_.data, tokenizer);
-    log_info("calibration: {} tokens in {} sequences of {}", calibration->tokens, calibration->sequences,
-             recipe_.calibration.path);
+    read = load_calibration(recipe_.calibration, recipe_.data, tokenizer);
+    log_info("calibration: {} tokens in {} sequences of {}", read->tokens, read->sequences, recipe_.calibration.path);
   }
+  const Calibration* calibration = read ? &*read : given_;
   const std::unique_ptr<Method> method = make_method(recipe_, importance());
-  make_codes(ctx, weights, *method, calibration ? &*calibration : nullptr,
-             static_cast<std::size_t>(recipe_.calibration.memory) << 20);
-  find_ranges(ctx, weights, calibration ? &*calibration : nullptr);
+  make_codes(ctx, weights, *method, calibration, static_cast<std::size_t>(recipe_.calibration.memory) << 20);
+  find_ranges(ctx, weights, calibration);
 }
 
 /// With the weights as they are quantized by then.

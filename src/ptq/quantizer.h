@@ -18,13 +18,15 @@ void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& 
 /// What recipe.quant and recipe.calibration ask for, as eval::LoadedModel::open takes it.
 class Quantizer {
  public:
-  /// Reads the importance matrix, if one is named. `recipe` must outlive this.
-  explicit Quantizer(const recipe::Recipe& recipe);
+  /// Reads the importance matrix, if one is named. Data at hand (null: none) go before what the recipe names. All must
+  /// outlive this.
+  explicit Quantizer(const recipe::Recipe& recipe, const Calibration* calibration = nullptr,
+                     const ImportanceMatrix* importance = nullptr);
   /// Refers to this.
   eval::CodeMaker maker();
 
-  /// The matrix that was read; null without.
-  const ImportanceMatrix* importance() const { return importance_ ? &*importance_ : nullptr; }
+  /// The matrix that was read or given; null without.
+  const ImportanceMatrix* importance() const { return read_ ? &*read_ : given_importance_; }
   /// One line: what was done.
   const std::string& description() const { return description_; }
 
@@ -34,7 +36,9 @@ class Quantizer {
   void find_ranges(const ExecContext& ctx, model::EncodedWeights& weights, const Calibration* calibration) const;
 
   const recipe::Recipe& recipe_;
-  std::optional<ImportanceMatrix> importance_;
+  const Calibration* given_;
+  const ImportanceMatrix* given_importance_;
+  std::optional<ImportanceMatrix> read_;
   std::string description_;
 };
 

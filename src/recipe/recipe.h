@@ -67,7 +67,7 @@ enum class Activations { Bits16, Bits8 };
 enum class Windows { Stride, LlamaPerplexity };
 
 /// How the codes of post-training quantization are found (src/ptq/method.h).
-enum class QuantMethod { Rtn, Percentile, Mse, Importance, Gptq };
+enum class QuantMethod { Rtn, Percentile, Mse, Importance, Gptq, Best };
 
 /// Changes of the weights before they are rounded, after which the model computes the same (src/ptq/fold.h).
 enum class QuantTransform { None, Awq, SmoothQuant, Rotate, RotateAwq, RotateSmoothQuant };
@@ -218,9 +218,9 @@ struct GenerateOptions {
 
 struct CompareOptions {
   std::vector<std::string> schemes = {"q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0", "q3_k_m", "q2_k"};
-  std::vector<std::string> methods = {"rtn", "importance"};  ///< Each scheme's best of these is shown.
-  std::string chart;                                         ///< SVG to write; empty: none.
-  std::int64_t speed_tokens = 32;                            ///< Tokens generated to measure speed; 0: not measured.
+  std::vector<std::string> methods = {"best"};  ///< Each scheme's best of these is shown; "best": all that serve it.
+  std::string chart;                            ///< SVG to write; empty: none.
+  std::int64_t speed_tokens = 32;               ///< Tokens generated to measure speed; 0: not measured.
 };
 
 struct InspectOptions {

@@ -152,6 +152,12 @@ void resolve_method(Recipe& recipe) {
     case QuantMethod::Gptq:
       if (recipe.calibration.path.empty())
         throw BadRecipe("quant.method gptq needs calibration data: give --calibration (text, or JSONL of rows)");
+      break;
+    case QuantMethod::Best:
+      if (recipe.calibration.path.empty())
+        throw BadRecipe("quant.method best needs calibration data: give --calibration (text, or JSONL of rows)");
+      if (transform != QuantTransform::None)
+        throw BadRecipe("quant.transform with quant.method best: best tries transforms by itself; leave it out");
   }
 }
 

@@ -72,8 +72,9 @@ std::vector<Option> talk_options() {
        .flag = "--methods",
        .field = field<&Recipe::compare, &P::methods>(),
        .verbs = kCompare,
-       .help = "Ways of quantizing: of each scheme, the one that ends nearest to the 16-bit model is shown",
-       .choices = {"rtn", "importance"}},
+       .help = "Ways of quantizing: of each scheme, the one that ends nearest to the 16-bit model is shown; best: all "
+               "that serve it",
+       .choices = {"best", "rtn", "mse", "importance", "gptq", "awq", "awq+gptq", "smoothquant", "smoothquant+gptq"}},
       {"compare.chart", "--chart", field<&Recipe::compare, &P::chart>(), kCompare | kPlan,
        "SVG to write: size against KL divergence"},
       {.key = "compare.speed_tokens",
