@@ -93,6 +93,46 @@ class Budget(TemperTest):
                         "--methods", "rtn,importance")["schemes"][1:]
         self.assertEqual([(line["scheme"], line["method"]) for line in lines], [(s, "importance") for s in schemes])
 
+    def test_compare_chooses_the_best_way(self):
+        """The way with the smallest divergence on the part that chooses; figures are of windows that chose nothing."""
+        model = tiny_model.write_random(self.folder / "choices", spread=1.0)
+        report = ok_json("compare", model, "--schemes", "int3-sym-g32/int8-sym,w8a8-static,nf4-dq", *self.measure, "--speed-tokens", 0)
+        self.assertIn("fit to the first 1; ways chosen on 1 more; figures of the other 2", report["measured"])
+        lines = report["schemes"][1:]
+        for line in lines:
+            measured = {way["way"]: way["kld"] for way in line["ways"] if "kld" in way}
+            self.assertEqual(line["method"], min(measured, key=measured.get), line["scheme"])
+            self.assertIn("gptq", measured, line["scheme"])
+        self.assertEqual([way["way"] for way in lines[0]["ways"]],
+                         ["rtn", "mse", "gptq", "awq", "awq+gptq", "smoothquant", "smoothquant+gptq"])
+        self.assertNotEqual(lines[0]["method"], "rtn")
+
+    def test_a_way_that_does_not_serve_is_left_out(self):
+        report = ok_json("compare", self.model, "--schemes", "nf4-dq", "--methods", "mse,rtn", *self.measure, "--speed-tokens", 0)
+        line = report["schemes"][1]
+        self.assertEqual(line["method"], "rtn")
+        self.assertIn("nf4-dq", line["ways"][0]["skipped"])
+        done = run("compare", self.model, "--schemes", "nf4-dq", "--methods", "mse", *self.measure)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("no way of quantizing serves it", done.stderr)
+
+    def test_method_best_ships_what_it_measured(self):
+        model = tiny_model.write_random(self.folder / "best", spread=1.0)
+        out = self.folder / "best-int3"
+        given = ["--model", model, "--scheme", "int3-sym-g32", "--calibration", self.text, "--calibration-context", 128,
+                 "--calibration-tokens", 1024]
+        report = ok_json("quantize", *given, "--method", "best", "--out", out)
+        measured = {way["way"]: way["kld"] for way in report["ways"]}
+        self.assertEqual(report["method"], min(measured, key=measured.get))
+        self.assertLess(measured[report["method"]], measured["rtn"])
+        scored = ok_json("eval", *given, "--method", "best", *self.measure, "--reference", model)
+        self.assertEqual(scored["method"], report["method"])
+        shipped = ok_json("eval", "--model", out, *self.measure, "--reference", model)
+        self.assertEqual(shipped["text_kld"], scored["text_kld"])
+        done = run("quantize", "--model", model, "--scheme", "int3-sym-g32", "--method", "best", "--out", self.folder / "x")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--calibration", done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
