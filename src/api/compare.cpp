@@ -108,7 +108,16 @@ class Comparer {
 
   std::vector<Line> run() {
     std::vector<Line> lines;
-    for (const std::string& scheme : recipe_.compare.schemes) lines.push_back(measure(scheme));
+    std::string reasons;
+    for (const std::string& scheme : recipe_.compare.schemes) {
+      try {
+        lines.push_back(measure(scheme));
+      } catch (const ptq::NoWay& nothing) {  // the other schemes' lines are worth having
+        log_warning("{}", nothing.what());
+        reasons += fmt::format("{}{}", reasons.empty() ? "" : "\n", nothing.what());
+      }
+    }
+    if (lines.empty()) throw BadRecipe("{}", reasons);
     lines.insert(lines.begin(), sixteen_bit());
     return lines;
   }

@@ -1,5 +1,8 @@
 #include "ptq/best.h"
 
+#include <cmath>
+#include <limits>
+
 #include "base/log.h"
 #include "base/progress.h"
 #include "ptq/imatrix_collect.h"
@@ -57,38 +60,53 @@ Chooser::Made Chooser::make(const std::string& scheme, const Way& way) {
   return {eval::LoadedModel::open(ctx_, reference_.path(), scheme, &maker), quantizer.description()};
 }
 
+/// The model by a way, or none, and why in the trial.
+Chooser::Made Chooser::attempt(const std::string& scheme, const Way& way, Trial& trial) {
+  try {
+    return make(scheme, way);
+  } catch (const BadRecipe& error) {
+    trial.skipped = error.what();
+  } catch (const Unsupported& error) {
+    trial.skipped = error.what();
+  }
+  log_warning("{}: {} is left out: {}", scheme, way.name, trial.skipped);
+  return {};
+}
+
+eval::Estimate Chooser::divergence(const std::string& what, eval::LoadedModel& model) const {
+  eval::CompareOptions options;
+  options.bootstrap = {recipe_.eval.bootstrap, static_cast<std::uint64_t>(recipe_.eval.seed)};
+  options.progress = what;
+  return eval::compare(ctx_, model.transformer(), reference_.transformer(), choice_, options).kld;
+}
+
 Best Chooser::best(const std::string& scheme, std::span<const Way> ways) {
   Best best;
-  double least = 0;
+  Made made;  // by the way tried last
+  const Way* chosen = nullptr;
+  double least = std::numeric_limits<double>::infinity();
   std::string reasons;
   for (const Way& way : ways) {
     Trial& trial = best.trials.emplace_back(Trial{way.name, {}, {}});
-    Made made;
-    try {
-      made = make(scheme, way);
-    } catch (const BadRecipe& error) {
-      trial.skipped = error.what();
-    } catch (const Unsupported& error) {
-      trial.skipped = error.what();
+    made = {};  // before the next one is made: one model's codes at a time
+    made = attempt(scheme, way, trial);
+    if (made.model && ways.size() > 1) {
+      trial.kld = divergence(fmt::format("{} ({})", scheme, way.name), *made.model);
+      if (!std::isfinite(trial.kld.value)) trial.skipped = "its divergence is not finite";
     }
-    if (!made.model) {
-      log_warning("{}: {} is left out: {}", scheme, way.name, trial.skipped);
-      reasons += fmt::format("\n{}: {}", way.name, trial.skipped);
-      continue;
-    }
-    if (ways.size() > 1) {
-      eval::CompareOptions options;
-      options.bootstrap = {recipe_.eval.bootstrap, static_cast<std::uint64_t>(recipe_.eval.seed)};
-      options.progress = fmt::format("{} ({})", scheme, way.name);
-      trial.kld = eval::compare(ctx_, made.model->transformer(), reference_.transformer(), choice_, options).kld;
-    }
-    if (best.model && !(trial.kld.value < least)) continue;
+    if (!trial.skipped.empty()) reasons += fmt::format("\n{}: {}", way.name, trial.skipped);
+    if (!trial.skipped.empty() || !(trial.kld.value < least)) continue;
     least = trial.kld.value;
-    best.way = way;
-    best.model = std::move(made.model);
-    best.how = std::move(made.how);
+    chosen = &way;
   }
-  if (!best.model) throw BadRecipe("scheme {}: no way of quantizing serves it:{}", scheme, reasons);
+  if (!chosen) throw NoWay("scheme {}: no way of quantizing serves it:{}", scheme, reasons);
+  if (chosen != &ways.back()) {
+    made = {};
+    made = make(scheme, *chosen);  // the same bits again
+  }
+  best.way = *chosen;
+  best.model = std::move(made.model);
+  best.how = std::move(made.how);
   return best;
 }
 

@@ -34,6 +34,12 @@ struct Best {
 std::string to_text(const Best& best);
 nlohmann::ordered_json to_json(const Best& best);
 
+/// No way that was tried serves the scheme.
+class NoWay : public BadRecipe {
+ public:
+  using BadRecipe::BadRecipe;
+};
+
 class Chooser {
  public:
   /// `reference`: the model that recipe.model names, in 16 bits. Ways are fit to `fit` (null: none of them looks at data)
@@ -41,9 +47,9 @@ class Chooser {
   Chooser(const ExecContext& ctx, const recipe::Recipe& recipe, eval::LoadedModel& reference, const Calibration* fit,
           std::span<const text::Sample> choice);
 
-  /// The model in a scheme by whichever of `ways` ends nearest to the reference; the first of equals. Holds the codes of two
-  /// models at a time. A way that refuses the scheme (BadRecipe, Unsupported) is noted; throws BadRecipe, with their
-  /// reasons, if all do.
+  /// The model in a scheme by whichever of `ways` ends nearest to the reference; the first of equals. One model's
+  /// codes are held at a time, and those of the chosen made once more where another was tried after it. A way that refuses
+  /// the scheme (BadRecipe, Unsupported) is noted; throws NoWay, with their reasons, if all do.
   Best best(const std::string& scheme, std::span<const Way> ways);
 
  private:
@@ -52,6 +58,8 @@ class Chooser {
     std::string how;
   };
   Made make(const std::string& scheme, const Way& way);
+  Made attempt(const std::string& scheme, const Way& way, Trial& trial);
+  eval::Estimate divergence(const std::string& what, eval::LoadedModel& model) const;
   const ImportanceMatrix* importance();
 
   const ExecContext& ctx_;

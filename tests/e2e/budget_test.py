@@ -112,6 +112,8 @@ class Budget(TemperTest):
         line = report["schemes"][1]
         self.assertEqual(line["method"], "rtn")
         self.assertIn("nf4-dq", line["ways"][0]["skipped"])
+        both = ok_json("compare", self.model, "--schemes", "nf4-dq,q4_0", "--methods", "mse", *self.measure, "--speed-tokens", 0)
+        self.assertEqual([line["scheme"] for line in both["schemes"]], ["16-bit", "q4_0"])
         done = run("compare", self.model, "--schemes", "nf4-dq", "--methods", "mse", *self.measure)
         self.assertEqual(done.returncode, 2)
         self.assertIn("no way of quantizing serves it", done.stderr)
