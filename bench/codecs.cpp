@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -14,6 +13,7 @@
 #include "base/cpu.h"
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "clock.h"
 #include "ops/cpu/cpu_backend.h"
 #include "ops/ops.h"
 #include "ops/profile_table.h"
@@ -27,9 +27,9 @@ template <typename Body>
 double seconds(Body&& body) {
   double best = std::numeric_limits<double>::infinity();
   for (int i = 0; i < 3; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = bench::now();
     body();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    best = std::min(best, bench::now() - begin);
   }
   return best;
 }

@@ -1,11 +1,10 @@
 // One training step of LoRA and of QAT+LoRA on a real model, against the roofline of its matrix products, which oneDNN runs
 // in the same minutes; and where the time of a step goes, op by op.
-//   step MODEL [--scheme NAME] [--tokens N] [--document N] [--repeat N] [--json]
+//   step MODEL [--scheme NAME] [--refit-every N] [--tokens N] [--document N] [--repeat N] [--json]
 #include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -16,6 +15,7 @@
 #include "base/parallel.h"
 #include "base/profile.h"
 #include "base/rng.h"
+#include "clock.h"
 #include "library_product.h"
 #include "model/transformer.h"
 #include "model/weights.h"
@@ -32,9 +32,9 @@ std::vector<double> best_seconds(const std::vector<std::function<void()>>& bodie
   std::vector<double> best(bodies.size(), std::numeric_limits<double>::infinity());
   for (int i = 0; i < repeat; ++i)
     for (std::size_t j = 0; j < bodies.size(); ++j) {
-      const auto begin = std::chrono::steady_clock::now();
+      const double begin = bench::now();
       bodies[j]();
-      best[j] = std::min(best[j], std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      best[j] = std::min(best[j], bench::now() - begin);
     }
   return best;
 }
@@ -71,9 +71,9 @@ class Roofline {
 
   void measure() {
     for (Entry& entry : entries_) {
-      const auto begin = std::chrono::steady_clock::now();
+      const double begin = bench::now();
       entry.product.run();
-      entry.best = std::min(entry.best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      entry.best = std::min(entry.best, bench::now() - begin);
     }
   }
   double seconds() const {
@@ -104,6 +104,32 @@ class Roofline {
   std::vector<Entry> entries_;
 };
 
+/// Codes of a step, as training makes them: scales of a layer are fit every so many steps, a part of the layers at each.
+class Encoder {
+ public:
+  /// `every`: 0 for training's own choice, 8 where a fit is a search.
+  Encoder(model::EncodedWeights& encoded, int every) : encoded_(encoded), every_(encoded.table().size(), every) {
+    for (std::size_t i = 0; i < every_.size(); ++i) {
+      const quant::Codec* codec = encoded.codec(i);
+      if (every == 0) every_[i] = codec && codec->searches() ? 8 : 1;
+      period_ = std::max(period_, every_[i]);
+    }
+  }
+  void encode(const ExecContext& ctx, const model::Adapters& adapters) {
+    std::vector<model::Encoding> how(every_.size(), model::Encoding::Fit);
+    for (std::size_t i = 0; i < how.size(); ++i)
+      if (step_ > 0 && (step_ + encoded_.table()[i].layer) % every_[i] != 0) how[i] = model::Encoding::KeepParameters;
+    encoded_.encode(ctx, &adapters, nullptr, how);
+    ++step_;
+  }
+  int period() const { return period_; }
+
+ private:
+  model::EncodedWeights& encoded_;
+  std::vector<int> every_;
+  int period_ = 1, step_ = 0;
+};
+
 nlohmann::ordered_json breakdown(const Profile& profile, const ops::Ceilings& ceilings) {
   nlohmann::ordered_json ops = nlohmann::ordered_json::array();
   for (const ProfileRow& row : profile.rows())
@@ -123,7 +149,7 @@ nlohmann::ordered_json breakdown(const Profile& profile, const ops::Ceilings& ce
 int main(int argc, char** argv) {
   std::string path, scheme_name = "int4-sym-g32";
   std::int64_t tokens = 2048, document = 512;
-  int repeat = 5;
+  int repeat = 5, refit_every = 0;
   bool json = false;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
@@ -131,6 +157,8 @@ int main(int argc, char** argv) {
       json = true;
     else if (arg == "--scheme" && i + 1 < argc)
       scheme_name = argv[++i];
+    else if (arg == "--refit-every" && i + 1 < argc)
+      refit_every = std::stoi(argv[++i]);
     else if (arg == "--tokens" && i + 1 < argc)
       tokens = std::stoll(argv[++i]);
     else if (arg == "--document" && i + 1 < argc)
@@ -141,7 +169,8 @@ int main(int argc, char** argv) {
       path = arg;
   }
   if (path.empty()) {
-    fmt::print(stderr, "usage: step MODEL [--scheme NAME] [--tokens N] [--document N] [--repeat N] [--json]\n");
+    fmt::print(stderr,
+               "usage: step MODEL [--scheme NAME] [--refit-every N] [--tokens N] [--document N] [--repeat N] [--json]\n");
     return 2;
   }
   Arena arena(std::size_t{64} << 30);
@@ -163,12 +192,16 @@ int main(int argc, char** argv) {
   model::EncodedWeights encoded(ctx, base, quant::scheme(scheme_name), base.storage());
   model::Transformer qat(reader.arch(), encoded, &adapters, true);
   const auto lora_step = [&] { lora.forward_backward(ctx, batch.view(), grad_scale), update(); };
-  const auto encode = [&] { encoded.encode(ctx, &adapters); };
+  Encoder encoder(encoded, refit_every);
+  const auto encode = [&] { encoder.encode(ctx, adapters); };
+  const auto encode_in_turn = [&] {
+    for (int i = 0; i < encoder.period(); ++i) encode();
+  };
   const auto qat_step = [&] { encode(), qat.forward_backward(ctx, batch.view(), grad_scale), update(); };
   lora_step();  // before oneDNN is asked directly: the backend tells it the instruction set in use
   Roofline roofline(ctx, reader.arch(), reader.table(), tokens);
-  const auto best = best_seconds({lora_step, encode, qat_step, [&] { roofline.measure(); }}, repeat);
-  const double lora_seconds = best[0], encode_seconds = best[1], qat_seconds = best[2];
+  const auto best = best_seconds({lora_step, encode_in_turn, qat_step, [&] { roofline.measure(); }}, repeat);
+  const double lora_seconds = best[0], encode_seconds = best[1] / encoder.period(), qat_seconds = best[2];
 
   Profile profile;
   {
@@ -181,6 +214,7 @@ int main(int argc, char** argv) {
   nlohmann::ordered_json report = {{"isa", isa_name(active_isa())},
                                    {"threads", num_threads()},
                                    {"scheme", scheme_name},
+                                   {"refit_every", encoder.period()},
                                    {"tokens", tokens},
                                    {"tokens_per_s", static_cast<double>(tokens) / qat_seconds},
                                    {"lora_tokens_per_s", static_cast<double>(tokens) / lora_seconds},

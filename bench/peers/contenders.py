@@ -53,9 +53,10 @@ def temper_step(build, model):
 
 
 def llama_quantize(tool, source, target, kind):
-    """Seconds. The table in 8 bits, as temper's q4_0 has it: it is the head, too."""
+    """Seconds. One format for all has the table in 8 bits, as temper's q4_0 has it: it is the head, too. A mix chooses itself."""
     target.unlink(missing_ok=True)
-    return timed([tool, "--pure", "--token-embedding-type", "q8_0", source, target, kind, CPUS])[1]
+    options = [] if "_K_" in kind else ["--pure", "--token-embedding-type", "q8_0"]
+    return timed([tool, *options, source, target, kind, CPUS])[1]
 
 
 def temper_quantize(temper, source, target, scheme):

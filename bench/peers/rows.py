@@ -70,10 +70,10 @@ def step_rows(bench, specs):
     return rows
 
 
-def quantize_row(bench, scheme):
+def quantize_row(bench, scheme, target):
     tool, source = bench.peers.llama("llama-quantize"), bench.bf16()
     theirs, ours = bench.models / f"theirs-{scheme}.gguf", bench.models / f"ours-{scheme}.gguf"
-    row = Row(f"quantize {scheme}", "llama-quantize", "s", target=1.5)
+    row = Row(f"quantize {scheme}", "llama-quantize", "s", target=target)
     samples = interleaved({"peer": lambda: contenders.llama_quantize(tool, source, theirs, scheme.upper()),
                            "temper": lambda: contenders.temper_quantize(bench.temper, source, ours, scheme)}, bench.repeats + 2)
     row.peer, row.temper = samples["peer"], samples["temper"]
@@ -136,8 +136,8 @@ def measurements(bench):
         "compiled": lambda: step_rows(bench, [("step QAT+LoRA", "torchao + peft, compiled", ["--qat", "--compile"],
                                                "tokens_per_s")]),
     }
-    for scheme in ("q4_0", "q8_0"):
-        table[f"quantize-{scheme}"] = lambda scheme=scheme: [quantize_row(bench, scheme)]
+    for scheme, target in (("q4_0", 1.5), ("q8_0", 1.5), ("q4_k_m", 3)):
+        table[f"quantize-{scheme}"] = lambda scheme=scheme, target=target: [quantize_row(bench, scheme, target)]
     for group, make in (("perplexity", perplexity_row), ("generate", generate_row), ("prompt", prompt_row)):
         for name in FORMATS:
             table[f"{group}-{name}"] = lambda make=make, name=name: [make(bench, name)]

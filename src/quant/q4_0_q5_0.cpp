@@ -64,6 +64,7 @@ struct Q40 : SymmetricBlock<8, kQ40Rows> {
   };
   static_assert(sizeof(Block) == 18);
   static constexpr const char* kName = "q4_0";
+  static constexpr const PerIsa<KeptKernels>& kKept = kQ40Kept;
 
   static void round(const float* x, const float* params, Block& block) {
     block.d = to_f16(params[0]);
@@ -90,6 +91,7 @@ struct Q50 : SymmetricBlock<16, kQ50Rows> {
   };
   static_assert(sizeof(Block) == 22);
   static constexpr const char* kName = "q5_0";
+  static constexpr const PerIsa<KeptKernels>& kKept = kQ50Kept;
 
   static void round(const float* x, const float* params, Block& block) {
     block.d = to_f16(params[0]);

@@ -74,6 +74,7 @@ struct Q41 : AffineBlock<4, kQ41Rows> {
   };
   static_assert(sizeof(Block) == 20);
   static constexpr const char* kName = "q4_1";
+  static constexpr const PerIsa<KeptKernels>& kKept = kQ41Kept;
 
   static void round(const float* x, const float* params, Block& block) {
     block.d = to_f16(params[0]);
@@ -101,6 +102,7 @@ struct Q51 : AffineBlock<5, kQ51Rows> {
   };
   static_assert(sizeof(Block) == 24);
   static constexpr const char* kName = "q5_1";
+  static constexpr const PerIsa<KeptKernels>& kKept = kQ51Kept;
 
   static void round(const float* x, const float* params, Block& block) {
     block.d = to_f16(params[0]);

@@ -21,6 +21,7 @@ struct Q80 {
   };
   static_assert(sizeof(Block) == 34);
   static constexpr const char* kName = "q8_0";
+  static constexpr const PerIsa<KeptKernels>& kKept = kQ80Kept;
   static constexpr const PerIsa<RowKernels>& kRows = kQ80Rows;
   static constexpr std::size_t kElements = 32, kParams = 1;
   static constexpr int kLow = -127, kHigh = 127;

@@ -116,11 +116,9 @@ struct WithMinimum {
     const float d = (high - low) / static_cast<float>(kHigh);
     store(block, half_bits(d));
     store(block + 2, half_bits(low));
-    u8 codes[kChunk];
-    round_up_halves(values, low, d, 0.5f, static_cast<float>(kHigh), codes);
-    if constexpr (kBits == 5) store(block + 4, fifth_bits_of(codes));
-    put_nibbles(codes, block + kQs);
+    round(values, d, low, block);
   }
+  static void reround(const float* values, float d, u8* block) { round(values, d, from_half(load<u16>(block + 2)), block); }
   static Affine load_block(const u8* block) {
     const Bytes packed = load<Bytes>(block + kQs);
     Affine affine = {{packed & 15, packed >> 4}, from_half(load<u16>(block)), from_half(load<u16>(block + 2))};
@@ -129,6 +127,15 @@ struct WithMinimum {
       affine.codes[1] |= fifth_bits(block + 6);
     }
     return affine;
+  }
+
+ private:
+  template <typename T>
+  static void round(const T* values, float d, float low, u8* block) {
+    u8 codes[kChunk];
+    round_up_halves(values, low, d, 0.5f, static_cast<float>(kHigh), codes);
+    if constexpr (kBits == 5) store(block + 4, fifth_bits_of(codes));
+    put_nibbles(codes, block + kQs);
   }
 };
 
@@ -140,6 +147,10 @@ struct Q50 {
   static void encode(const T* values, u8* block) {
     const float d = first_largest(values) / -16.0f;
     store(block, half_bits(d));
+    reround(values, d, block);
+  }
+  template <typename T>
+  static void reround(const T* values, float d, u8* block) {
     u8 codes[kChunk];
     round_up_halves(values, 0.0f, d, 16.5f, 31.0f, codes);
     store(block + 2, fifth_bits_of(codes));
@@ -177,6 +188,23 @@ CodeCounts count_blocks(const u8* encoded, const u8* earlier, i64 cols, i64) {
   return sums.total;
 }
 
+/// q4_0 and q8_0 as blocks, for rounding again.
+template <typename Rule, int kBlockBytes>
+struct Again {
+  static constexpr int kBytes = kBlockBytes;
+  static void reround(const float* values, float d, u8* block) {
+    const float overflow = Rule::kBits == 4 ? float_of(0x7fc00000u) : 0.0f;
+    encode_chunk<Rule>(values, d == d ? ggml_inverse(d, overflow) : overflow, block + Rule::kScaleBytes);
+  }
+};
+
+/// Rounds with the stored scale (and minimum), unless no code changes a value.
+template <typename Format>
+void reround_blocks(const float* values, i64 cols, u8* encoded) {
+  for (i64 i = 0; i < cols; i += kChunk, encoded += Format::kBytes)
+    if (const float d = from_half(load<u16>(encoded)); d != 0.0f) Format::reround(values + i, d, encoded);
+}
+
 template <typename Format>
 constexpr RowKernels blocks_of() {
   return {encode_blocks<Format, float>, encode_blocks<Format, u16>, decode_blocks<Format, float>, decode_blocks<Format, u16>,
@@ -190,5 +218,10 @@ const RowKernels kQ80Rows = kernels_of<Q80>();
 const RowKernels kQ41Rows = blocks_of<WithMinimum<4>>();
 const RowKernels kQ50Rows = blocks_of<Q50>();
 const RowKernels kQ51Rows = blocks_of<WithMinimum<5>>();
+const KeptKernels kQ40Kept = {reround_blocks<Again<Q40, 18>>};
+const KeptKernels kQ80Kept = {reround_blocks<Again<Q80, 34>>};
+const KeptKernels kQ41Kept = {reround_blocks<WithMinimum<4>>};
+const KeptKernels kQ50Kept = {reround_blocks<Q50>};
+const KeptKernels kQ51Kept = {reround_blocks<WithMinimum<5>>};
 
 }  // namespace temper::quant::TEMPER_ISA_LEVEL

@@ -10,5 +10,10 @@ TEMPER_PER_ISA(RowKernels, kQ80Rows)
 TEMPER_PER_ISA(RowKernels, kQ41Rows)
 TEMPER_PER_ISA(RowKernels, kQ50Rows)
 TEMPER_PER_ISA(RowKernels, kQ51Rows)
+TEMPER_PER_ISA(KeptKernels, kQ40Kept)
+TEMPER_PER_ISA(KeptKernels, kQ80Kept)
+TEMPER_PER_ISA(KeptKernels, kQ41Kept)
+TEMPER_PER_ISA(KeptKernels, kQ50Kept)
+TEMPER_PER_ISA(KeptKernels, kQ51Kept)
 
 }  // namespace temper::quant
