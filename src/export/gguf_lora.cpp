@@ -1,5 +1,6 @@
 #include "export/gguf_lora.h"
 
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -52,15 +53,23 @@ void expect_shape(const files::GgufFile& file, const files::GgufTensor& tensor, 
                   tensor.name, expected.str(), tensor.shape.str());
 }
 
-/// The matrix that a file's pair of tensors adapts; every tensor must belong to one.
-std::vector<std::string> adapted_modules(const files::GgufFile& file, const model::TensorTable& table) {
+/// What a file's pairs of tensors adapt; every tensor must belong to one.
+model::LoraConfig read_config(const files::GgufFile& file, const model::TensorTable& table) {
   std::set<std::string> known, modules;
+  std::set<std::int64_t> layers;
+  model::LoraConfig config;
+  config.alpha = static_cast<double>(file.get_f32("adapter.lora.alpha"));
   for (int layer = 0; layer < table.layers(); ++layer) {
     for (const model::Linear linear : model::kLinears) {
       const std::size_t tensor = table.linear(layer, linear);
       const std::string a = tensor_name(table, tensor, kSuffixA), b = tensor_name(table, tensor, kSuffixB);
       if (!file.find(a) && !file.find(b)) continue;
+      const Shape shape = file.at(a).shape;
+      if (shape.rank() != 2) throw BadFile("{}: tensor {}: expected a matrix", file.origin(), a);
+      if (modules.empty()) config.r = shape[0];
+      if (shape[0] != config.r) config.rank_pattern.emplace_back(model::module_of(table[tensor]), shape[0]);
       modules.emplace(model::module_name(linear));
+      layers.insert(layer);
       known.insert(a);
       known.insert(b);
     }
@@ -69,7 +78,23 @@ std::vector<std::string> adapted_modules(const files::GgufFile& file, const mode
     if (!known.contains(std::string(tensor.name)))
       throw BadFile("{}: unknown tensor {}; is this an adapter for another base model?", file.origin(), tensor.name);
   if (modules.empty()) throw BadFile("{}: no adapter in it", file.origin());
-  return {modules.begin(), modules.end()};
+  config.target_modules = {modules.begin(), modules.end()};
+  if (std::ssize(layers) < table.layers()) config.layers_to_transform = {layers.begin(), layers.end()};
+  return config;
+}
+
+/// The one alpha of a GGUF adapter, whose scale is alpha / r for each pair.
+float common_alpha(const Adapters& adapters, const model::TensorTable& table) {
+  const auto alpha = [](const Adapters::Entry& entry) { return entry.scale * static_cast<float>(entry.a.rows()); };
+  const Adapters::Entry& first = adapters.entries().front();
+  for (const Adapters::Entry& entry : adapters.entries())
+    if (std::abs(alpha(entry) - alpha(first)) > 1e-6f * std::abs(alpha(first)))
+      throw Unsupported(
+          "gguf-lora: alpha of {} is {}, that of {} {} (alpha = scale · r): a GGUF adapter has one for all; export adapter, "
+          "or "
+          "a merged model",
+          table[first.tensor].hf_name, alpha(first), table[entry.tensor].hf_name, alpha(entry));
+  return alpha(first);
 }
 
 }  // namespace
@@ -83,7 +108,7 @@ void write_gguf_lora(const Adapters& adapters, const model::TensorTable& table, 
   writer.add_u32("general.file_type", 0);  // all F32
   writer.add_u32("general.quantization_version", 2);
   writer.add_string("adapter.type", kAdapterType);
-  writer.add_f32("adapter.lora.alpha", adapters.config().scale() * static_cast<float>(adapters.config().r));
+  writer.add_f32("adapter.lora.alpha", common_alpha(adapters, table));
   for (const Adapters::Entry& entry : adapters.entries()) {
     writer.declare_tensor(tensor_name(table, entry.tensor, kSuffixA), GgmlType::F32, entry.a.shape);
     writer.declare_tensor(tensor_name(table, entry.tensor, kSuffixB), GgmlType::F32, entry.b.shape);
@@ -100,13 +125,7 @@ Adapters read_gguf_lora(const model::TensorTable& table, const files::GgufFile& 
   expect_text(file, "general.type", kType);
   expect_text(file, "general.architecture", kArchitecture);
   expect_text(file, "adapter.type", kAdapterType);
-  model::LoraConfig config;
-  config.target_modules = adapted_modules(file, table);
-  config.alpha = static_cast<double>(file.get_f32("adapter.lora.alpha"));
-  const files::GgufTensor& first = file.tensors().front();
-  const bool is_a = first.name.ends_with(kSuffixA);
-  if (first.shape.rank() != 2) throw BadFile("{}: tensor {}: expected a matrix", file.origin(), first.name);
-  config.r = first.shape[is_a ? 0 : 1];
+  const model::LoraConfig config = read_config(file, table);
   Adapters adapters = [&] {
     try {
       return Adapters(table, config, /*seed=*/0);
@@ -124,7 +143,7 @@ Adapters read_gguf_lora(const model::TensorTable& table, const files::GgufFile& 
     const auto out = entry.b.span<float>();
     for (std::int64_t r = 0; r < entry.b.rows(); ++r) {
       const std::int64_t from = model::gguf_row(r, entry.b.rows(), table[entry.tensor].permuted_heads);
-      std::copy_n(rows.begin() + from * config.r, config.r, out.begin() + r * config.r);
+      std::copy_n(rows.begin() + from * entry.b.cols(), entry.b.cols(), out.begin() + r * entry.b.cols());
     }
   }
   return adapters;

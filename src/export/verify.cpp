@@ -124,10 +124,15 @@ void verify_hf_tensors(const ExecContext& ctx, const ExportSource& source, const
 }
 
 void require_same_adapters(const model::Adapters& expected, const model::Adapters& found, const fs::path& path) {
+  if (expected.entries().size() != found.entries().size())
+    throw VerifyFailed("{}: {} adapters where {} were trained", path.string(), found.entries().size(),
+                       expected.entries().size());
   // Files hold alpha, from which the scale follows: it may come back rounded once.
-  const float scale = expected.config().scale();
-  if (!(std::abs(found.config().scale() - scale) <= std::numeric_limits<float>::epsilon() * std::abs(scale)))
-    throw VerifyFailed("{}: scale {} where {} was trained", path.string(), found.config().scale(), scale);
+  for (std::size_t e = 0; e < found.entries().size(); ++e) {
+    const float scale = expected.entries()[e].scale, read = found.entries()[e].scale;
+    if (!(std::abs(read - scale) <= std::numeric_limits<float>::epsilon() * std::abs(scale)))
+      throw VerifyFailed("{}: scale {} where {} was trained", path.string(), read, scale);
+  }
   verify_bytes(bytes_of(expected.parameters()), bytes_of(found.parameters()), path, "(all adapters)");
 }
 

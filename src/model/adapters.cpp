@@ -25,51 +25,70 @@ std::vector<Linear> targets(const LoraConfig& config) {
   return out;
 }
 
-/// "model.layers.0.mlp.up_proj.lora_A.weight"
-std::string segment_name(const TensorInfo& info, const char* which) {
-  std::string_view module = info.hf_name;
-  module.remove_suffix(std::string_view(".weight").size());
-  return fmt::format("{}.{}.weight", module, which);
+void require_layers(const LoraConfig& config, int layers) {
+  for (const std::int64_t layer : config.layers_to_transform)
+    if (layer < 0 || layer >= layers)
+      throw BadRecipe("lora.layers_to_transform: there is no layer {}; the model has layers 0 to {}", layer, layers - 1);
+}
+
+bool is_adapted(const LoraConfig& config, int layer) {
+  const auto& layers = config.layers_to_transform;
+  return layers.empty() || std::ranges::find(layers, layer) != layers.end();
 }
 
 }  // namespace
 
-float LoraConfig::scale() const {
-  const double rank = static_cast<double>(r);
-  return static_cast<float>(alpha / (rslora ? std::sqrt(rank) : rank));
+std::string_view module_of(const TensorInfo& info) {
+  return std::string_view(info.hf_name).substr(0, info.hf_name.size() - std::string_view(".weight").size());
+}
+
+std::int64_t LoraConfig::rank_of(std::string_view module) const {
+  return pattern_value(rank_pattern, module, r, "rank_pattern");
+}
+
+float LoraConfig::scale_of(std::string_view module) const {
+  const double rank = static_cast<double>(rank_of(module));
+  return static_cast<float>(pattern_value(alpha_pattern, module, alpha, "alpha_pattern") /
+                            (rslora ? std::sqrt(rank) : rank));
 }
 
 Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t seed) : config_(std::move(config)) {
   const std::vector<Linear> wanted = targets(config_);
+  require_layers(config_, table.layers());
   std::vector<Segment> segments;  // A and B of every entry
   for (std::size_t i = 0; i < table.size(); ++i) {
     const TensorInfo& info = table[i];
-    if (info.role != quant::Role::Linear) continue;
+    if (info.role != quant::Role::Linear || !is_adapted(config_, info.layer)) continue;
     const auto linear =
         std::find_if(wanted.begin(), wanted.end(), [&](Linear l) { return table.linear(info.layer, l) == i; });
     if (linear == wanted.end()) continue;
-    if (config_.r < 1 || config_.r > std::min(info.shape[0], info.shape[1]))
-      throw BadRecipe("lora.r {}: {} is {}; the rank must be from 1 to {}", config_.r, info.hf_name, info.shape.str(),
+    const std::string_view module = module_of(info);
+    const std::int64_t r = config_.rank_of(module);
+    if (r < 1 || r > std::min(info.shape[0], info.shape[1]))
+      throw BadRecipe("lora.r {}: {} is {}; the rank must be from 1 to {}", r, info.hf_name, info.shape.str(),
                       std::min(info.shape[0], info.shape[1]));
-    entries_.push_back({i, info.layer, *linear, {}, {}, {}, {}, {}, {}});
-    segments.push_back({segment_name(info, "lora_A"), {config_.r, info.shape[1]}});
-    segments.push_back({segment_name(info, "lora_B"), {info.shape[0], config_.r}});
+    entries_.push_back({i, info.layer, *linear, config_.scale_of(module), {}, {}, {}, {}, {}, {}});
+    segments.push_back({fmt::format("{}.lora_A.weight", module), {r, info.shape[1]}});
+    segments.push_back({fmt::format("{}.lora_B.weight", module), {info.shape[0], r}});
   }
   array_ = ParameterArray("adapters", std::move(segments));
   operands_ = Tensor(DType::F32, parameters().shape, true);
-  for (std::size_t e = 0; e < entries_.size(); ++e) {
-    Entry& entry = entries_[e];
-    entry.a = array_.parameter(2 * e);
-    entry.b = array_.parameter(2 * e + 1);
-    entry.grad_a = array_.gradient(2 * e);
-    entry.grad_b = array_.gradient(2 * e + 1);
-    const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(entry.a.cols())));
-    Rng rng(seed, entry.tensor);
-    for (float& x : entry.a.span<float>()) x = (2.0f * rng.uniform() - 1.0f) * bound;
-    const std::size_t layer = static_cast<std::size_t>(entry.layer);
-    if (index_.size() <= layer) index_.resize(layer + 1, {-1, -1, -1, -1, -1, -1, -1});
-    index_[layer][static_cast<std::size_t>(entry.linear)] = static_cast<int>(e);
-  }
+  for (std::size_t e = 0; e < entries_.size(); ++e) fill(e, seed);
+}
+
+/// Views of an entry, and its first values.
+void Adapters::fill(std::size_t e, std::uint64_t seed) {
+  Entry& entry = entries_[e];
+  entry.a = array_.parameter(2 * e);
+  entry.b = array_.parameter(2 * e + 1);
+  entry.grad_a = array_.gradient(2 * e);
+  entry.grad_b = array_.gradient(2 * e + 1);
+  const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(entry.a.cols())));
+  Rng rng(seed, entry.tensor);
+  for (float& x : entry.a.span<float>()) x = (2.0f * rng.uniform() - 1.0f) * bound;
+  const std::size_t layer = static_cast<std::size_t>(entry.layer);
+  if (index_.size() <= layer) index_.resize(layer + 1, {-1, -1, -1, -1, -1, -1, -1});
+  index_[layer][static_cast<std::size_t>(entry.linear)] = static_cast<int>(e);
 }
 
 const Adapters::Entry* Adapters::find(int layer, Linear linear) const {

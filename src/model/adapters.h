@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/module_pattern.h"
 #include "model/tensor_table.h"
 #include "model/trainables.h"
 #include "ops/ops.h"
@@ -24,13 +25,22 @@ struct LoraConfig {
   LoraBias bias = LoraBias::None;
   std::vector<std::string> modules_to_save = {};  ///< "embed_tokens", "lm_head": trained whole beside the adapters.
 
-  float scale() const;
+  ModulePattern<std::int64_t> rank_pattern = {};       ///< Ranks of modules that differ from r.
+  ModulePattern<double> alpha_pattern = {};            ///< Alphas that differ from alpha.
+  std::vector<std::int64_t> layers_to_transform = {};  ///< Layers that get adapters; empty: all.
+
+  /// Of a module, "model.layers.0.self_attn.q_proj". Both throw as pattern_value.
+  std::int64_t rank_of(std::string_view module) const;
+  float scale_of(std::string_view module) const;
 };
+
+/// The module of a matrix: its name without ".weight".
+std::string_view module_of(const TensorInfo& info);
 
 class Adapters {
  public:
   /// A is Kaiming-uniform as peft does (a = sqrt 5: uniform in ±1/sqrt(in)), from `seed`; B is zero. Throws BadRecipe for an
-  /// unknown module or a rank larger than a matrix allows.
+  /// unknown module, a layer that the model does not have, or a rank larger than a matrix allows.
   Adapters(const TensorTable& table, LoraConfig config, std::uint64_t seed);
 
   /// One adapted projection; views into the flat arrays.
@@ -38,6 +48,7 @@ class Adapters {
     std::size_t tensor;  ///< Index in the tensor table.
     int layer;
     Linear linear;
+    float scale;                      ///< s of W + s·B·A: alpha / r, or alpha / sqrt(r).
     TensorView a, b;                  ///< F32 masters.
     TensorView grad_a, grad_b;        ///< F32, accumulated by the backward pass.
     TensorView operand_a, operand_b;  ///< Copies in the compute dtype, made by prepare().
@@ -47,7 +58,7 @@ class Adapters {
   const std::vector<Entry>& entries() const { return entries_; }
   const Entry* find(int layer, Linear linear) const;  ///< Null where a projection has no adapter.
   const Entry* find(std::size_t tensor) const;        ///< By index in the tensor table.
-  ops::LoraView lora(const Entry& entry) const { return {entry.a, entry.b, config_.scale()}; }
+  ops::LoraView lora(const Entry& entry) const { return {entry.a, entry.b, entry.scale}; }
 
   const ParameterArray& array() const { return array_; }  ///< "adapters": A and B of every entry, in order.
   TensorView parameters() const { return array_.parameters(); }
@@ -56,6 +67,8 @@ class Adapters {
   void prepare(const ExecContext& ctx);
 
  private:
+  void fill(std::size_t entry, std::uint64_t seed);
+
   LoraConfig config_;
   ParameterArray array_;
   Tensor operands_;

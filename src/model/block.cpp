@@ -69,7 +69,7 @@ void product_forward(const BlockCall& c, Linear l, const TensorView& x, const Te
   if (lora) {
     const ProfileSection section("low-rank");
     const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
-    ops::matmul(c.ctx, ProductInput(c, x).of(l), lora->operand_a, low, {.transpose_b = true, .alpha = c.lora_scale});
+    ops::matmul(c.ctx, ProductInput(c, x).of(l), lora->operand_a, low, {.transpose_b = true, .alpha = lora->scale});
     ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true});
   }
   if (bias) ops::add_row(c.ctx, sum, bias);
@@ -158,7 +158,7 @@ void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const Te
   if (lora) {
     const ProfileSection section("low-rank");
     const TensorView dyb = low_rank_dx ? ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()}) : TensorView{};
-    ops::lora_backward(ctx, x, dy, {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, c.lora_scale},
+    ops::lora_backward(ctx, x, dy, {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, lora->scale},
                        low_rank_dx ? &dyb : nullptr);
     if (low_rank_dx) ops::matmul(ctx, dyb, lora->operand_a, sum, {.accumulate = true});
   }

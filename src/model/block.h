@@ -15,11 +15,10 @@ struct BlockCall {
   const RopeTable* rope;  ///< Null for a layer that turns nothing.
   const BlockWeights& weights;
   std::array<const Adapters::Entry*, kLinears.size()> lora;  ///< Null where a projection has no adapter.
-  float lora_scale;
-  bool merged;                            ///< The weights contain the adapters already.
-  int layer = 0;                          ///< For `taps` alone.
-  Taps* taps = nullptr;                   ///< Told of each linear's input; null: nobody looks.
-  BackwardTaps* backward_taps = nullptr;  ///< Takes what gradients it wants; null: nobody does.
+  bool merged;                                               ///< The weights contain the adapters already.
+  int layer = 0;                                             ///< For `taps` alone.
+  Taps* taps = nullptr;                                      ///< Told of each linear's input; null: nobody looks.
+  BackwardTaps* backward_taps = nullptr;                     ///< Takes what gradients it wants; null: nobody does.
 };
 
 /// Named buffers of a block's forward pass, kept for its backward pass.

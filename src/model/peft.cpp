@@ -26,9 +26,7 @@ constexpr const char* kFingerprintKey = "temper.base_fingerprint";
 std::string tensor_name(const TensorTable& table, const Adapters::Entry& entry, const char* which) {
   if (const auto& fused = table[entry.tensor].fused)
     throw Unsupported("{}: adapters of matrices that are stored together have no names in peft's layout", fused->hf_name);
-  std::string_view module = table[entry.tensor].hf_name;
-  module.remove_suffix(std::string_view(".weight").size());
-  return fmt::format("base_model.model.{}.{}.weight", module, which);
+  return fmt::format("base_model.model.{}.{}.weight", module_of(table[entry.tensor]), which);
 }
 
 std::vector<std::string> sorted_modules(const LoraConfig& config) {
@@ -59,9 +57,22 @@ std::vector<std::string> names_beside(const TensorTable& table, const Adapters& 
   return {name};
 }
 
+/// 16.0 as 16, which is how peft's users write it.
+Json number(double value) {
+  if (std::nearbyint(value) == value && std::abs(value) < 1e15) return static_cast<std::int64_t>(value);
+  return value;
+}
+
+template <typename Value>
+Json pattern_json(const ModulePattern<Value>& pattern) {
+  Json json = Json::object();
+  for (const auto& [key, value] : pattern) json[key] = number(static_cast<double>(value));
+  return json;
+}
+
 nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& base_model, bool tied) {
   nlohmann::ordered_json json;
-  json["alpha_pattern"] = Json::object();
+  json["alpha_pattern"] = pattern_json(config.alpha_pattern);
   json["auto_mapping"] = nullptr;
   json["base_model_name_or_path"] = base_model;
   json["bias"] = bias_name(config.bias);
@@ -70,18 +81,14 @@ nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& 
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
   json["layers_pattern"] = nullptr;
-  json["layers_to_transform"] = nullptr;
-  if (std::nearbyint(config.alpha) == config.alpha && std::abs(config.alpha) < 1e15) {
-    json["lora_alpha"] = static_cast<std::int64_t>(config.alpha);
-  } else {
-    json["lora_alpha"] = config.alpha;
-  }
+  json["layers_to_transform"] = config.layers_to_transform.empty() ? Json() : Json(config.layers_to_transform);
+  json["lora_alpha"] = number(config.alpha);
   json["lora_bias"] = false;
   json["lora_dropout"] = 0.0;
   json["modules_to_save"] = config.modules_to_save.empty() ? Json() : Json(config.modules_to_save);
   json["peft_type"] = "LORA";
   json["r"] = config.r;
-  json["rank_pattern"] = Json::object();
+  json["rank_pattern"] = pattern_json(config.rank_pattern);
   json["revision"] = nullptr;
   json["target_modules"] = sorted_modules(config);
   json["task_type"] = "CAUSAL_LM";
@@ -92,19 +99,9 @@ nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& 
 
 /// Refuses what would change the result and is not applied here: a member other than absent, null, false, empty or `plain`.
 void refuse_extras(const Json& json, const std::string& origin) {
-  static constexpr std::array kKeys = {"use_dora",
-                                       "lora_bias",
-                                       "fan_in_fan_out",
-                                       "rank_pattern",
-                                       "alpha_pattern",
-                                       "layers_to_transform",
-                                       "layer_replication",
-                                       "trainable_token_indices",
-                                       "target_parameters",
-                                       "exclude_modules",
-                                       "use_qalora",
-                                       "use_bdlora",
-                                       "alora_invocation_tokens"};
+  static constexpr std::array kKeys = {
+      "use_dora",          "lora_bias",       "fan_in_fan_out", "layer_replication", "trainable_token_indices",
+      "target_parameters", "exclude_modules", "use_qalora",     "use_bdlora",        "alora_invocation_tokens"};
   for (const char* key : kKeys) {
     const Json* value = files::find_key(json, key);
     const bool unused =
@@ -140,6 +137,32 @@ std::vector<std::string> read_modules_to_save(const Json& json, const std::strin
   return {modules.begin(), modules.end()};
 }
 
+/// Members of an object, each by `value(object, key)`; none where there is no object.
+template <typename Value, typename Read>
+ModulePattern<Value> read_pattern(const Json& json, const char* key, const std::string& origin, Read&& value) {
+  ModulePattern<Value> pattern;
+  const Json* object = files::find_key(json, key);
+  if (object == nullptr || object->is_null()) return pattern;
+  if (!object->is_object()) throw BadFile("{}: {}: expected an object, found {}", origin, key, files::describe(*object));
+  for (const auto& member : object->items())
+    pattern.emplace_back(member.key(), value(*object, member.key(), fmt::format("{}: {}", origin, key)));
+  return pattern;
+}
+
+/// A number or a list of numbers.
+std::vector<std::int64_t> read_layers(const Json& json, const std::string& origin) {
+  constexpr const char* kKey = "layers_to_transform";
+  const Json* value = files::find_key(json, kKey);
+  if (value == nullptr || value->is_null()) return {};
+  std::vector<std::int64_t> layers;
+  for (const Json& layer : value->is_array() ? *value : Json{*value}) {
+    if (!layer.is_number_integer())
+      throw BadFile("{}: {}: expected layers, found {}", origin, kKey, files::describe(*value));
+    layers.push_back(layer.get<std::int64_t>());
+  }
+  return layers;
+}
+
 LoraConfig read_config(const std::filesystem::path& path, bool tied) {
   const std::string origin = path.string();
   const Json json = files::read_json(path);
@@ -151,6 +174,15 @@ LoraConfig read_config(const std::filesystem::path& path, bool tied) {
   config.alpha = files::require_number(json, "lora_alpha", origin);
   config.rslora = files::optional_bool(json, "use_rslora", origin).value_or(false);
   config.bias = read_bias(json, origin);
+  config.rank_pattern = read_pattern<std::int64_t>(json, "rank_pattern", origin,
+                                                   [](const Json& object, const std::string& key, const std::string& where) {
+                                                     return files::require_int(object, key, where, 1, 65536);
+                                                   });
+  config.alpha_pattern = read_pattern<double>(json, "alpha_pattern", origin,
+                                              [](const Json& object, const std::string& key, const std::string& where) {
+                                                return files::require_number(object, key, where);
+                                              });
+  config.layers_to_transform = read_layers(json, origin);
   config.modules_to_save = read_modules_to_save(json, origin, tied);
   const Json* modules = files::find_key(json, "target_modules");
   if (modules == nullptr) throw BadFile("{}: target_modules: expected a list of names, found nothing", origin);

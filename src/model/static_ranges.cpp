@@ -15,8 +15,6 @@ namespace {
 bool is_static(const quant::Codec* codec) { return codec && quant::has_static_range(*codec); }
 bool is_asymmetric(const quant::Codec* codec) { return quant::as_scaled(codec)->format().asymmetric(); }
 
-std::string module_of(const TensorInfo& info) { return info.hf_name.substr(0, info.hf_name.rfind(".weight")); }
-
 /// Names of a range's tensors.
 struct Names {
   std::string scale, zero;

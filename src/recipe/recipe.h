@@ -96,8 +96,11 @@ struct LoraOptions {
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.
   LoraBias bias = LoraBias::None;
-  std::vector<std::string> modules_to_save = {};  ///< embed_tokens, lm_head: trained whole beside the adapters.
-  double dropout = 0;                             ///< Refused with a scheme: adapter dropout contradicts a merged weight.
+  std::vector<std::string> modules_to_save = {};      ///< embed_tokens, lm_head: trained whole beside the adapters.
+  std::vector<std::string> rank_pattern = {};         ///< "q_proj=8": ranks of modules that differ from r.
+  std::vector<std::string> alpha_pattern = {};        ///< "q_proj=16": the same of alpha.
+  std::vector<std::string> layers_to_transform = {};  ///< "0", "2-5": layers that get adapters; empty: all.
+  double dropout = 0;  ///< Refused with a scheme: adapter dropout contradicts a merged weight.
 };
 
 struct QuantOptions {

@@ -29,6 +29,13 @@ std::vector<Option> method_options() {
        .verbs = kTrain,
        .help = "Linears that get an adapter",
        .choices = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
+      {"lora.rank_pattern", "--lora-rank-pattern", field<&Recipe::lora, &L::rank_pattern>(), kTrain,
+       "Ranks of modules that differ from lora.r: q_proj=8,model.layers.0.mlp.down_proj=32; keys as peft's "
+       "(docs/training.md)"},
+      {"lora.alpha_pattern", "--lora-alpha-pattern", field<&Recipe::lora, &L::alpha_pattern>(), kTrain,
+       "The same for lora.alpha"},
+      {"lora.layers_to_transform", "--lora-layers", field<&Recipe::lora, &L::layers_to_transform>(), kTrain,
+       "Layers that get adapters: 0,2-5; empty: all"},
       {"lora.rslora", "--rslora", field<&Recipe::lora, &L::rslora>(), kTrain, "Scale adapters by alpha / sqrt(r)"},
       {.key = "lora.bias",
        .flag = "--lora-bias",

@@ -10,6 +10,7 @@
 #include "model/peft.h"
 #include "recipe/options.h"
 #include "train/fingerprint.h"
+#include "train/lora_options.h"
 #include "train/run_folder.h"
 
 namespace temper::train {
@@ -18,8 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // What an adapter's config says of itself.
-constexpr std::array<std::string_view, 6> kOwn = {"lora.r",      "lora.alpha", "lora.target_modules",
-                                                  "lora.rslora", "lora.bias",  "lora.modules_to_save"};
+constexpr std::array<std::string_view, 9> kOwn = {
+    "lora.r",      "lora.alpha", "lora.target_modules",  "lora.rank_pattern",       "lora.alpha_pattern",
+    "lora.rslora", "lora.bias",  "lora.modules_to_save", "lora.layers_to_transform"};
 
 bool has_adapter(const fs::path& folder) { return fs::is_regular_file(folder / "adapter_config.json"); }
 
@@ -35,17 +37,6 @@ fs::path adapter_folder(const fs::path& path) {
       "a "
       "finished run",
       path.string());
-}
-
-recipe::LoraOptions to_options(model::LoraConfig config) {
-  recipe::LoraOptions options;
-  options.r = config.r;
-  options.alpha = config.alpha;
-  options.rslora = config.rslora;
-  options.bias = static_cast<recipe::LoraBias>(config.bias);
-  options.modules_to_save = std::move(config.modules_to_save);
-  if (!config.target_modules.empty()) options.target_modules = std::move(config.target_modules);
-  return options;
 }
 
 /// The order of a list means nothing.
@@ -89,8 +80,9 @@ recipe::Recipe with_adapter_config(recipe::Recipe recipe) {
   if (path.empty() || (!recipe.train.resume.empty() && !fs::exists(path))) return recipe;
   const auto reader = model::CheckpointReader::open(recipe.model.path);
   recipe::Recipe found;
-  found.lora = to_options(model::read_peft_config(reader.table(), adapter_folder(path)));
+  found.lora = lora_options(model::read_peft_config(reader.table(), adapter_folder(path)));
   const recipe::Recipe defaults;
+  recipe.lora.layers_to_transform = lora_options(lora_config(recipe.lora)).layers_to_transform;  // "0-2" as 0, 1, 2
   for (const std::string_view key : kOwn) {
     const recipe::Option& option = recipe::require_option(key, path);
     const auto given = values_of(option, recipe), theirs = values_of(option, found);

@@ -1,22 +1,23 @@
 #include "train/trained_parts.h"
 
+#include <algorithm>
+#include <ranges>
+
 #include "base/error.h"
 #include "model/peft.h"
 #include "train/fingerprint.h"
 #include "train/first_adapter.h"
+#include "train/lora_options.h"
 #include "train/run_folder.h"
 
 namespace temper::train {
 namespace {
 
-model::LoraConfig lora_config(const recipe::Recipe& recipe) {
-  const recipe::LoraOptions& lora = recipe.lora;
-  if (lora.r < 1)
-    throw BadRecipe("lora.r: expected at least 1, found {}: give train.mode full to train all weights", lora.r);
-  if (lora.dropout > 0)
-    throw Unsupported("lora.dropout ({}): adapters are trained without dropout here; set it to 0", lora.dropout);
-  return {
-      lora.r, lora.alpha, lora.rslora, lora.target_modules, static_cast<model::LoraBias>(lora.bias), lora.modules_to_save};
+/// "16", or "4 to 32".
+std::string ranks(const model::Adapters& adapters) {
+  const auto rank = [](const model::Adapters::Entry& entry) { return entry.a.rows(); };
+  const auto [least, most] = std::ranges::minmax(adapters.entries() | std::views::transform(rank));
+  return least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most);
 }
 
 /// Dtype to which trained matrices are rounded before use: that of the checkpoint which ships.
@@ -30,7 +31,9 @@ TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::Checkpoint
     : reader_(reader) {
   const model::TensorTable& table = reader.table();
   if (recipe.train.mode == recipe::TrainMode::Lora) {
-    adapters_ = std::make_unique<model::Adapters>(table, lora_config(recipe), static_cast<std::uint64_t>(recipe.train.seed));
+    adapters_ =
+        std::make_unique<model::Adapters>(table, lora_config(recipe.lora), static_cast<std::uint64_t>(recipe.train.seed));
+    if (recipe.lora.adapter.empty()) require_used_patterns(table, *adapters_);
     list_.add(adapters_->array());
   }
   if (recipe.train.mode == recipe::TrainMode::Quantization) return;
@@ -59,7 +62,7 @@ void TrainedParts::save(const ExecContext& ctx, const std::filesystem::path& run
 std::string TrainedParts::description() const {
   const double millions = static_cast<double>(list_.count()) * 1e-6;
   if (adapters_)
-    return fmt::format("adapters of rank {}{}, {:.2f} M parameters", adapters_->config().r,
+    return fmt::format("adapters of rank {}{}, {:.2f} M parameters", ranks(*adapters_),
                        weights_ ? fmt::format(" and {} tensors of the model", weights_->array().size()) : "", millions);
   return fmt::format("{}, {:.2f} M parameters", weights_ ? "every weight" : "scales and ranges of quantization", millions);
 }

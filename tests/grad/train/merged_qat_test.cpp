@@ -270,6 +270,8 @@ bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
   LoraConfig config;
   config.r = 4;
   config.alpha = 8;
+  config.rank_pattern = {{"up_proj", 2}, {"layers.1.self_attn.q_proj", 6}};
+  config.alpha_pattern = {{"v_proj", 3}};
   Adapters adapters(table, config, 3);
   Rng rng(5);
   for (const auto& entry : adapters.entries())
@@ -311,10 +313,10 @@ bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
     EXPECT_NEAR(found, expected, 2e-4 * std::abs(expected) + 2e-5) << table[i].hf_name << ", its input's range";
   }
 
-  const double scale = config.scale();
   const auto derivative = [&](const Adapters::Entry& entry, bool of_a, std::size_t row, std::size_t col) {
     // Moving A[row, col] by h moves column `col` of W by s·B[:, row]·h; moving B[row, col], row `row` by s·A[col, :]·h.
-    const std::size_t cols = static_cast<std::size_t>(entry.a.cols()), r = static_cast<std::size_t>(config.r);
+    const std::size_t cols = static_cast<std::size_t>(entry.a.cols()), r = static_cast<std::size_t>(entry.a.rows());
+    const double scale = entry.scale;
     return quotient(twin, entry.tensor, documents.view(), [&](Matrix& w, double h) {
       if (of_a)
         for (std::size_t n = 0; n < w.size() / cols; ++n)

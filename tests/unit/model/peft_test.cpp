@@ -105,9 +105,9 @@ TEST_F(PeftFiles, ReadsWhatPeftWroteAndMergesToItsWeights) {
 
 // `scaling` of peft 0.21's layers with use_rslora and without, for the same rank and alpha.
 TEST(LoraScale, EqualsPeft) {
-  EXPECT_EQ((LoraConfig{.r = 4, .alpha = 8, .rslora = true, .target_modules = {}}.scale()), 4.0f);
-  EXPECT_EQ((LoraConfig{.r = 3, .alpha = 5, .rslora = true, .target_modules = {}}.scale()), 2.886751345948129f);
-  EXPECT_EQ((LoraConfig{.r = 4, .alpha = 8, .rslora = false, .target_modules = {}}.scale()), 2.0f);
+  EXPECT_EQ((LoraConfig{.r = 4, .alpha = 8, .rslora = true, .target_modules = {}}.scale_of("q_proj")), 4.0f);
+  EXPECT_EQ((LoraConfig{.r = 3, .alpha = 5, .rslora = true, .target_modules = {}}.scale_of("q_proj")), 2.886751345948129f);
+  EXPECT_EQ((LoraConfig{.r = 4, .alpha = 8, .rslora = false, .target_modules = {}}.scale_of("q_proj")), 2.0f);
 }
 
 TEST_F(PeftFiles, RoundTripKeepsEveryBitAndTheConfig) {
@@ -125,7 +125,7 @@ TEST_F(PeftFiles, RoundTripKeepsEveryBitAndTheConfig) {
   EXPECT_EQ(again.config().r, 3);
   EXPECT_EQ(again.config().alpha, 12.5);
   EXPECT_TRUE(again.config().rslora);
-  EXPECT_EQ(again.config().scale(), config.scale());
+  EXPECT_EQ(again.entries()[0].scale, adapters.entries()[0].scale);
   ASSERT_EQ(again.entries().size(), 4u);
   const auto before = adapters.parameters(), after = again.parameters();
   ASSERT_EQ(before.bytes(), after.bytes());
@@ -156,16 +156,60 @@ TEST_F(PeftFiles, RefusesWhatItDoesNotApply) {
   for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{{"use_dora", true},
                                                                                       {"bias", "vera_only"},
                                                                                       {"modules_to_save", {"norm"}},
-                                                                                      {"rank_pattern", {{"q_proj", 8}}},
-                                                                                      {"layers_to_transform", {0}},
+                                                                                      {"rank_pattern", {{"(q|k)_proj", 8}}},
                                                                                       {"peft_type", "IA3"},
                                                                                       {"target_modules", ".*proj"}}) {
     nlohmann::json config = golden_config();
     config[key] = value;
     const std::string error = error_of(config);
     EXPECT_TRUE(error.starts_with("unsupported: ")) << key << ": " << error;
-    EXPECT_NE(error.find(key), std::string::npos) << error;
+    EXPECT_NE(error.find(key == "rank_pattern" ? "(q|k)_proj" : key), std::string::npos) << error;
   }
+}
+
+/// Ranks, alphas and layers of their own: as entries, in the file, and back.
+TEST_F(PeftFiles, PatternsAndLayersComeBack) {
+  LoraConfig config{.r = 4, .alpha = 8, .target_modules = {"q_proj", "down_proj"}};
+  config.rank_pattern = {{"down_proj", 2}, {"model.layers.0.self_attn.q_proj", 3}};
+  config.alpha_pattern = {{"down_proj", 5}, {"self_attn.*", 2.5}};
+  const Adapters adapters(table_, config, 7);
+  ASSERT_EQ(adapters.entries().size(), 4u);
+  EXPECT_EQ(adapters.find(0, Linear::Q)->a.rows(), 3);
+  EXPECT_EQ(adapters.find(0, Linear::Q)->scale, 2.5f / 3.0f);
+  EXPECT_EQ(adapters.find(1, Linear::Q)->b.cols(), 4);
+  EXPECT_EQ(adapters.find(1, Linear::Down)->scale, 2.5f);
+  save_peft(adapters, table_, {"base"}, folder_.path());
+  const nlohmann::json written = nlohmann::json::parse(read_file(folder_ / "adapter_config.json"));
+  EXPECT_EQ(written["rank_pattern"], (nlohmann::json{{"down_proj", 2}, {"model.layers.0.self_attn.q_proj", 3}}));
+  EXPECT_EQ(written["alpha_pattern"], (nlohmann::json{{"down_proj", 5}, {"self_attn.*", 2.5}}));
+  const Adapters again = load_peft(table_, folder_.path());
+  for (std::size_t e = 0; e < 4; ++e) {
+    EXPECT_EQ(again.entries()[e].scale, adapters.entries()[e].scale);
+    EXPECT_TRUE(std::ranges::equal(again.entries()[e].a.span<float>(), adapters.entries()[e].a.span<float>()));
+  }
+  config.layers_to_transform = {1};
+  const Adapters one(table_, config, 7);
+  EXPECT_EQ(one.entries().size(), 2u);
+  EXPECT_EQ(one.find(0, Linear::Q), nullptr);
+  save_peft(one, table_, {"base"}, folder_.path());
+  EXPECT_EQ(load_peft(table_, folder_.path()).config().layers_to_transform, std::vector<std::int64_t>{1});
+}
+
+TEST_F(PeftFiles, PatternsThatCannotBeAreRefused) {
+  LoraConfig config{.r = 4, .alpha = 8, .target_modules = {}};
+  config.rank_pattern = {{"down_proj", 65}};
+  EXPECT_THROW(Adapters(table_, config, 1), BadRecipe);
+  config.rank_pattern = {};
+  config.layers_to_transform = {2};
+  EXPECT_THROW(Adapters(table_, config, 1), BadRecipe);
+  nlohmann::json json = golden_config();
+  json["rank_pattern"] = {{"q_proj", "8"}};
+  EXPECT_TRUE(error_of(json).starts_with("bad file: ")) << error_of(json);
+  json = golden_config();
+  json["layers_to_transform"] = {0.5};
+  EXPECT_TRUE(error_of(json).starts_with("bad file: ")) << error_of(json);
+  json["layers_to_transform"] = 7;
+  EXPECT_NE(error_of(json).find("no layer 7"), std::string::npos) << error_of(json);
 }
 
 /// What the base does not have, or holds as one.
