@@ -52,7 +52,8 @@ float LoraConfig::scale_of(std::string_view module) const {
                             (rslora ? std::sqrt(rank) : rank));
 }
 
-Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t seed) : config_(std::move(config)) {
+Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t seed)
+    : config_(std::move(config)), seed_(seed) {
   const std::vector<Linear> wanted = targets(config_);
   require_layers(config_, table.layers());
   std::vector<Segment> segments;  // A and B of every entry
@@ -73,18 +74,18 @@ Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t se
   }
   array_ = ParameterArray("adapters", std::move(segments));
   operands_ = Tensor(DType::F32, parameters().shape, true);
-  for (std::size_t e = 0; e < entries_.size(); ++e) fill(e, seed);
+  for (std::size_t e = 0; e < entries_.size(); ++e) fill(e);
 }
 
 /// Views of an entry, and its first values.
-void Adapters::fill(std::size_t e, std::uint64_t seed) {
+void Adapters::fill(std::size_t e) {
   Entry& entry = entries_[e];
   entry.a = array_.parameter(2 * e);
   entry.b = array_.parameter(2 * e + 1);
   entry.grad_a = array_.gradient(2 * e);
   entry.grad_b = array_.gradient(2 * e + 1);
   const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(entry.a.cols())));
-  Rng rng(seed, entry.tensor);
+  Rng rng(seed_, entry.tensor);
   for (float& x : entry.a.span<float>()) x = (2.0f * rng.uniform() - 1.0f) * bound;
   const std::size_t layer = static_cast<std::size_t>(entry.layer);
   if (index_.size() <= layer) index_.resize(layer + 1, {-1, -1, -1, -1, -1, -1, -1});

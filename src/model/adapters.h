@@ -25,8 +25,9 @@ struct LoraConfig {
   LoraBias bias = LoraBias::None;
   std::vector<std::string> modules_to_save = {};  ///< "embed_tokens", "lm_head": trained whole beside the adapters.
 
-  ModulePattern<std::int64_t> rank_pattern = {};       ///< Ranks of modules that differ from r.
-  ModulePattern<double> alpha_pattern = {};            ///< Alphas that differ from alpha.
+  ModulePattern<std::int64_t> rank_pattern = {};  ///< Ranks of modules that differ from r.
+  ModulePattern<double> alpha_pattern = {};       ///< Alphas that differ from alpha.
+  double dropout = 0;  ///< Of the adapters' inputs in training passes where they are applied unmerged.
   std::vector<std::int64_t> layers_to_transform = {};  ///< Layers that get adapters; empty: all.
 
   /// Of a module, "model.layers.0.self_attn.q_proj". Both throw as pattern_value.
@@ -55,6 +56,7 @@ class Adapters {
   };
 
   const LoraConfig& config() const { return config_; }
+  std::uint64_t seed() const { return seed_; }  ///< Of A, and of dropout.
   const std::vector<Entry>& entries() const { return entries_; }
   const Entry* find(int layer, Linear linear) const;  ///< Null where a projection has no adapter.
   const Entry* find(std::size_t tensor) const;        ///< By index in the tensor table.
@@ -67,9 +69,10 @@ class Adapters {
   void prepare(const ExecContext& ctx);
 
  private:
-  void fill(std::size_t entry, std::uint64_t seed);
+  void fill(std::size_t entry);
 
   LoraConfig config_;
+  std::uint64_t seed_;
   ParameterArray array_;
   Tensor operands_;
   std::vector<Entry> entries_;

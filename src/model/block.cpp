@@ -56,6 +56,21 @@ class ProductInput {
   quant::InputFormat rounding_;
 };
 
+/// x (T or F32) with the dropout of a projection's adapter; `to` may be x.
+void drop(const BlockCall& c, Linear l, const TensorView& x, const TensorView& to) {
+  ops::Dropout draws = *c.dropout;
+  draws.stream += static_cast<std::uint64_t>(c.layer) * kLinears.size() + at(l);
+  ops::dropout(c.ctx, x, draws, to);
+}
+
+/// The input of a projection's adapter: x as the product saw it, and dropout.
+TensorView adapter_input(const BlockCall& c, Linear l, const TensorView& x) {
+  if (!c.dropout) return x;
+  const TensorView dropped = c.ctx.workspace->allocate(x.dtype, x.shape);
+  drop(c, l, x, dropped);
+  return dropped;
+}
+
 /// y (= or, with `accumulate`, +=) x · Wᵀ + bias, not rounded to the weight's output format, plus s · (x · Aᵀ) · Bᵀ where an
 /// adapter is applied unmerged. x T; y T or F32.
 void product_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate) {
@@ -69,7 +84,8 @@ void product_forward(const BlockCall& c, Linear l, const TensorView& x, const Te
   if (lora) {
     const ProfileSection section("low-rank");
     const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
-    ops::matmul(c.ctx, ProductInput(c, x).of(l), lora->operand_a, low, {.transpose_b = true, .alpha = lora->scale});
+    ops::matmul(c.ctx, adapter_input(c, l, ProductInput(c, x).of(l)), lora->operand_a, low,
+                {.transpose_b = true, .alpha = lora->scale});
     ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true});
   }
   if (bias) ops::add_row(c.ctx, sum, bias);
@@ -135,6 +151,17 @@ void hand_out_weight_gradient(const BlockCall& c, Linear l, const TensorView& x,
   }
 }
 
+/// dx F32 += dyb · A, through the dropout where there is one.
+void low_rank_input_gradient(const BlockCall& c, Linear l, const TensorView& dyb, const TensorView& a,
+                             const TensorView& dx) {
+  if (!c.dropout) return ops::matmul(c.ctx, dyb, a, dx, {.accumulate = true});
+  ArenaScope scope(*c.ctx.workspace);
+  const TensorView low = c.ctx.workspace->allocate(DType::F32, dx.shape);
+  ops::matmul(c.ctx, dyb, a, low);
+  drop(c, l, low, low);
+  ops::add(c.ctx, dx, low, dx);
+}
+
 /// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx, dbias += Σ dy,
 /// all with x as the product saw it; dx is that of x before its rounding, too (straight-through, with the mask of a static
 /// range). x, dy T; dx T or F32. With merged weights the straight-through estimator takes the gradient of W as that of the
@@ -158,9 +185,10 @@ void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const Te
   if (lora) {
     const ProfileSection section("low-rank");
     const TensorView dyb = low_rank_dx ? ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()}) : TensorView{};
-    ops::lora_backward(ctx, x, dy, {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, lora->scale},
+    ops::lora_backward(ctx, adapter_input(c, l, x), dy,
+                       {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, lora->scale},
                        low_rank_dx ? &dyb : nullptr);
-    if (low_rank_dx) ops::matmul(ctx, dyb, lora->operand_a, sum, {.accumulate = true});
+    if (low_rank_dx) low_rank_input_gradient(c, l, dyb, lora->operand_a, sum);
   }
   if (clipped) {
     const quant::RangeGradient range = ops::clip_backward(ctx, input.before_rounding(), rounding, sum);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 
 #include "model/transformer.h"
 
@@ -15,6 +16,7 @@ struct BlockCall {
   const RopeTable* rope;  ///< Null for a layer that turns nothing.
   const BlockWeights& weights;
   std::array<const Adapters::Entry*, kLinears.size()> lora;  ///< Null where a projection has no adapter.
+  std::optional<ops::Dropout> dropout;                       ///< Of adapters' inputs; `stream` is the step's.
   bool merged;                                               ///< The weights contain the adapters already.
   int layer = 0;                                             ///< For `taps` alone.
   Taps* taps = nullptr;                                      ///< Told of each linear's input; null: nobody looks.

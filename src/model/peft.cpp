@@ -84,7 +84,7 @@ nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& 
   json["layers_to_transform"] = config.layers_to_transform.empty() ? Json() : Json(config.layers_to_transform);
   json["lora_alpha"] = number(config.alpha);
   json["lora_bias"] = false;
-  json["lora_dropout"] = 0.0;
+  json["lora_dropout"] = config.dropout;
   json["modules_to_save"] = config.modules_to_save.empty() ? Json() : Json(config.modules_to_save);
   json["peft_type"] = "LORA";
   json["r"] = config.r;
@@ -173,6 +173,7 @@ LoraConfig read_config(const std::filesystem::path& path, bool tied) {
   config.r = files::require_int(json, "r", origin, 1, 65536);
   config.alpha = files::require_number(json, "lora_alpha", origin);
   config.rslora = files::optional_bool(json, "use_rslora", origin).value_or(false);
+  config.dropout = files::optional_number(json, "lora_dropout", origin, 0, 1).value_or(0);
   config.bias = read_bias(json, origin);
   config.rank_pattern = read_pattern<std::int64_t>(json, "rank_pattern", origin,
                                                    [](const Json& object, const std::string& key, const std::string& where) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "base/profile.h"
 #include "model/block.h"
@@ -101,11 +102,20 @@ class Transformer::Pass {
     model_.weights_.release(layer);
   }
   BlockCall call(int layer, const BlockWeights& weights) const {
-    BlockCall call{ctx_, model_.arch_,   batch_, model_.rope(layer), weights,
-                   {},   model_.merged_, layer,  model_.taps_,       model_.backward_taps_};
+    BlockCall call{ctx_,           model_.arch_, batch_,       model_.rope(layer),   weights, {}, dropout_,
+                   model_.merged_, layer,        model_.taps_, model_.backward_taps_};
     if (const Adapters* adapters = model_.adapters_)
       for (std::size_t l = 0; l < kLinears.size(); ++l) call.lora[l] = adapters->find(layer, kLinears[l]);
     return call;
+  }
+
+  /// A pass of training, of tokens [first, …) of the step.
+  void train(std::int64_t step, std::int64_t first) {
+    const Adapters* adapters = model_.adapters_;
+    if (!adapters || model_.merged_ || adapters->config().dropout == 0) return;
+    constexpr std::uint64_t kNoInitialValues = std::uint64_t{1} << 63;  // streams of which nothing else is drawn
+    dropout_ = {static_cast<float>(adapters->config().dropout), adapters->seed(),
+                kNoInitialValues | static_cast<std::uint64_t>(step) << 24, first};
   }
 
   int layers() const { return static_cast<int>(model_.arch_.num_layers); }
@@ -126,6 +136,7 @@ class Transformer::Pass {
   const ExecContext& ctx_;
   const BatchView& batch_;
   WeightForm form_;
+  std::optional<ops::Dropout> dropout_;
 };
 
 Transformer::Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters, bool merged)
@@ -288,9 +299,11 @@ double Transformer::forward_backward(const ExecContext& ctx, const BatchView& ba
 void Transformer::forward_backward(const ExecContext& ctx, const BatchView& batch, const HeadLoss& loss,
                                    const BaseGradients* base) {
   check_batch(batch, true);
+  const std::int64_t first = std::exchange(step_tokens_, step_tokens_ + std::ssize(batch.tokens));
   if (std::ranges::none_of(batch.targets, [](std::int32_t target) { return target >= 0; })) return;
   ArenaScope scope(*ctx.workspace);
   Pass pass(*this, ctx, batch, WeightForm::Dense);
+  pass.train(step_, first);
   KeptActivations kept(ctx, arch_, pass.tokens(), recompute_, offloaded_);
   embed_tokens(ctx, batch.tokens, kept.enter(0));
   forward_blocks(pass, kept);

@@ -63,6 +63,9 @@ class Transformer {
   Transformer(const ArchSpec& arch, WeightSource& weights, Adapters* adapters = nullptr, bool merged = false);
   ~Transformer();
 
+  /// The optimizer step whose micro-batches come next, for adapters' dropout: what is dropped is a function of the adapters'
+  /// seed, the step, the module and the token's number in the step.
+  void begin_step(std::int64_t step) { step_ = step, step_tokens_ = 0; }
   void set_recompute(Recompute recompute) { recompute_ = recompute; }
   /// Who sees the linears' inputs from now on; null: nobody.
   void set_taps(Taps* taps) { taps_ = taps; }
@@ -117,6 +120,7 @@ class Transformer {
   WeightSource& weights_;
   Adapters* adapters_;
   bool merged_;
+  std::int64_t step_ = 0, step_tokens_ = 0;
   Recompute recompute_ = Recompute::None;
   Taps* taps_ = nullptr;
   BackwardTaps* backward_taps_ = nullptr;

@@ -23,6 +23,7 @@ class Backend {
   virtual void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row) const = 0;
   virtual void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums) const = 0;
   virtual void scale(const ExecContext& ctx, const TensorView& x, float factor) const = 0;
+  virtual void dropout(const ExecContext& ctx, const TensorView& x, const Dropout& draws, const TensorView& out) const = 0;
   virtual void zero(const ExecContext& ctx, const TensorView& x) const = 0;
   virtual void gather_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows,
                            const TensorView& out) const = 0;

@@ -167,6 +167,15 @@ void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorVi
   if (!is_empty(x)) ctx.backend->add_column_sums(ctx, x, sums);
 }
 
+void dropout(const ExecContext& ctx, const TensorView& x, const Dropout& draws, const TensorView& out) {
+  const Checker check("dropout", ctx, {{"x", &x}, {"out", &out}});
+  check.activation(x);
+  check.dtype(x.dtype == out.dtype, "one for both");
+  check.same_shape(x, out);
+  check.require(draws.p >= 0 && draws.p < 1, "a probability below 1");
+  if (!is_empty(x)) ctx.backend->dropout(ctx, x, draws, out);
+}
+
 void scale(const ExecContext& ctx, const TensorView& x, float factor) {
   const Checker check("scale", ctx, {{"x", &x}});
   check.f32({&x});

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "ops/dropout.h"
 #include "ops/gate.h"
 #include "quant/codec.h"
 #include "quant/int_product.h"
@@ -97,6 +98,8 @@ void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row)
 void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums);
 /// x *= factor, F32.
 void scale(const ExecContext& ctx, const TensorView& x, float factor);
+/// out = x / (1 − p) where kept, otherwise 0; both of one dtype (T). out may be x.
+void dropout(const ExecContext& ctx, const TensorView& x, const Dropout& draws, const TensorView& out);
 /// x = 0.
 void zero(const ExecContext& ctx, const TensorView& x);
 /// out[i, :] = in[rows[i], :]; same dtype. Row indices are checked.

@@ -78,12 +78,11 @@ void require_used(const model::ModulePattern<Value>& pattern, std::string_view o
 model::LoraConfig lora_config(const recipe::LoraOptions& options) {
   if (options.r < 1)
     throw BadRecipe("lora.r: expected at least 1, found {}: give train.mode full to train all weights", options.r);
-  if (options.dropout > 0)
-    throw Unsupported("lora.dropout ({}): adapters are trained without dropout here; set it to 0", options.dropout);
   model::LoraConfig config;
   config.r = options.r;
   config.alpha = options.alpha;
   config.rslora = options.rslora;
+  config.dropout = options.dropout;
   config.target_modules = options.target_modules;
   config.bias = static_cast<model::LoraBias>(options.bias);
   config.modules_to_save = options.modules_to_save;
@@ -98,6 +97,7 @@ recipe::LoraOptions lora_options(const model::LoraConfig& config) {
   options.r = config.r;
   options.alpha = config.alpha;
   options.rslora = config.rslora;
+  options.dropout = config.dropout;
   if (!config.target_modules.empty()) options.target_modules = config.target_modules;
   options.bias = static_cast<recipe::LoraBias>(config.bias);
   options.modules_to_save = config.modules_to_save;

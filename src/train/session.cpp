@@ -294,6 +294,7 @@ StepLog Session::step() {
   for (const text::Batch& b : batches.micro_batches) line.tokens += static_cast<std::int64_t>(b.tokens.size());
   try {
     model::Transformer& transformer = qat_.prepare(ctx_, done_);
+    transformer.begin_step(done_);
     parts_.list().zero_gradients(ctx_);
     StepLoss loss = objective_->step(ctx_, transformer, batches, parts_.gradients());
     line.loss = loss.loss;

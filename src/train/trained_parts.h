@@ -20,7 +20,7 @@ namespace temper::train {
 class TrainedParts {
  public:
   /// As recipe.train.mode says. Puts masters in place of tensors of `base`, which must outlive this. Throws BadRecipe for a
-  /// rank below 1, and as model::tensors_beside; Unsupported for adapter dropout.
+  /// rank below 1, and as model::tensors_beside.
   TrainedParts(const recipe::Recipe& recipe, const model::CheckpointReader& reader, model::BaseWeights& base);
 
   /// First values from lora.adapter, in place of random ones. Throws as take_first_adapter (train/first_adapter.h).

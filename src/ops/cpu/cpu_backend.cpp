@@ -85,6 +85,14 @@ class CpuBackend final : public Backend {
     });
   }
 
+  void dropout(const ExecContext&, const TensorView& x, const Dropout& draws, const TensorView& out) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      Dropout part = draws;
+      part.first_row += begin;
+      kernels_.dropout(rows_of(x, begin), rows_of(out, begin), end - begin, x.cols(), part);
+    });
+  }
+
   void zero(const ExecContext&, const TensorView& x) const override {
     for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
       for (Index r = begin; r < end; ++r) std::memset(row_address(x, r), 0, row_bytes(x));

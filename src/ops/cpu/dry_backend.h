@@ -32,6 +32,7 @@ class DryBackend final : public Backend {
     backend_.add_column_sums(ctx, x, sums);
   }
   void scale(const ExecContext&, const TensorView&, float) const override {}
+  void dropout(const ExecContext&, const TensorView&, const Dropout&, const TensorView&) const override {}
   void zero(const ExecContext&, const TensorView&) const override {}
   void gather_rows(const ExecContext&, const TensorView&, std::span<const std::int32_t>, const TensorView&) const override {}
   void scatter_rows(const ExecContext&, const TensorView&, std::span<const std::int32_t>, const TensorView&) const override {

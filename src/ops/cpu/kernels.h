@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "ops/dropout.h"
 #include "ops/gate.h"
 
 namespace temper::ops::cpu {
@@ -110,6 +111,7 @@ struct Kernels {
   void (*scaled_copy)(const float* in, Index in_stride, Rows out, Index rows, Index cols, float alpha, bool accumulate);
   void (*add)(Rows a, Rows b, Rows out, Index rows, Index cols);
   void (*scale)(float* x, Index n, float factor);
+  void (*dropout)(Rows x, Rows out, Index rows, Index cols, const Dropout& d);  ///< Both of one type.
 
   void (*rmsnorm)(Rows x, const float* weight, float eps, Rows y, float* rstd, Index rows, Index cols);
   void (*rmsnorm_backward)(Rows dy, Rows x, const float* weight, const float* rstd, Rows dx, Index rows, Index cols);

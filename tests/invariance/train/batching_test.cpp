@@ -21,6 +21,7 @@ struct Setting {
   const char* scheme = nullptr;
   bool full = false;  ///< Every weight in place of adapters.
   const char* base = "stored";
+  double dropout = 0;
 };
 
 /// A tiny model with adapters that are not zero, and twelve documents.
@@ -43,7 +44,9 @@ struct Model {
       weights.emplace(*reader, *base, model::all_tensors(reader->table()), base->storage());
       return;
     }
-    adapters.emplace(reader->table(), model::LoraConfig{.r = 4, .alpha = 8, .target_modules = {}}, 3);
+    model::LoraConfig config{.r = 4, .alpha = 8, .target_modules = {}};
+    config.dropout = setting.dropout;
+    adapters.emplace(reader->table(), config, 3);
     Rng rng(17);
     for (const auto& entry : adapters->entries())
       for (float& x : entry.b.span<float>()) x = 0.05f * (2 * rng.uniform() - 1);
@@ -107,6 +110,7 @@ TEST_P(Batching, MicroBatches) {
 }
 
 TEST_P(Batching, Packing) {
+  if (GetParam().dropout > 0) GTEST_SKIP() << "what is dropped is a matter of a token's number in the step";
   Model m(GetParam());
   const auto packed = m.gradients(1);
   EXPECT_LE(relative_distance(m.gradients(12, 64, false), packed), bound(GetParam().compute));  // each document alone
@@ -172,11 +176,13 @@ INSTANTIATE_TEST_SUITE_P(
                       Setting{DType::BF16, "int4-sym-g32"}, Setting{DType::F32, "int8-int4"},
                       Setting{DType::BF16, "fp8-fp8"}, Setting{DType::F32, "nvfp4"}, Setting{DType::F32, nullptr, true},
                       Setting{DType::BF16, "q4_0", true}, Setting{DType::BF16, nullptr, false, "int4-asym-g32"},
-                      Setting{DType::F32, "q4_0", false, "int4-asym-g32"}),
+                      Setting{DType::F32, "q4_0", false, "int4-asym-g32"},
+                      Setting{DType::F32, nullptr, false, "stored", 0.3}),
     [](const auto& test) {
       std::string name = test.param.compute == DType::F32 ? "f32_" : "bf16_";
       name += test.param.scheme ? test.param.scheme : "16_bit";
       name += test.param.full ? "_full" : std::string_view(test.param.base) == "stored" ? "_lora" : "_qlora";
+      if (test.param.dropout > 0) name += "_dropout";
       std::ranges::replace(name, '-', '_');
       return name;
     });

@@ -34,6 +34,7 @@ struct Case {
   recipe::StateDtype state = recipe::StateDtype::F32;
   recipe::OptimizerName optimizer = recipe::OptimizerName::AdamW;
   const char* base_format = "stored";
+  double dropout = 0;
 };
 
 class Resume : public ::testing::TestWithParam<Case> {};
@@ -46,6 +47,7 @@ TEST_P(Resume, AfterEveryStep) {
   tiny.recipe.optim.state = c.state;
   tiny.recipe.optim.name = c.optimizer;
   tiny.recipe.model.base_format = c.base_format;
+  tiny.recipe.lora.dropout = c.dropout;
   tiny.recipe.train.steps = 6;
   tiny.recipe.train.eval_every = 4;
   tiny.recipe.train.micro_batch = 2;
@@ -77,7 +79,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"lion_8bit", "none", 0, DType::F32, kFull, recipe::StateDtype::Bits8, recipe::OptimizerName::Lion},
         Case{"qlora", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW, "int4-asym-g32"},
         Case{"qlora_qat", "q4_0", 2, DType::F32, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW,
-             "int4-asym-g32"}),
+             "int4-asym-g32"},
+        Case{"dropout", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW, "stored",
+             0.2}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {

@@ -52,6 +52,35 @@ TEST_P(ElementwiseTest, AddScaleZero) {
   expect_close(x, expected, 0.0, "scale");
 }
 
+TEST_P(ElementwiseTest, DropoutIsAFunctionOfCounters) {
+  for (const DType type : kActivations) {
+    const std::int64_t rows = 70, cols = 150;
+    const TestTensor x(type, rows, cols, 1, 1.0, 5), out(type, rows, cols, 2);
+    const Dropout draws{0.25f, 9, std::uint64_t{1} << 40, 1000};
+    const Matrix before = x.matrix();
+    dropout(ctx_, x, draws, out);
+    std::int64_t kept = 0;
+    Matrix expected(rows, cols);
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const auto words =
+            philox(draws.seed, draws.stream, static_cast<std::uint64_t>(((1000 + r) * 3 + c / 64) * 16 + c % 16));
+        if (words[static_cast<std::size_t>(c % 64 / 16)] < std::uint32_t{1} << 30) continue;
+        expected(r, c) = before(r, c) / 0.75;
+        ++kept;
+      }
+    // Factor and product are rounded once each.
+    Matrix error(rows, cols);
+    for (std::size_t i = 0; i < error.values.size(); ++i) error.values[i] = 0x1p-23 * std::abs(expected.values[i]);
+    expect_close(out, expected, error, "dropout");
+    // Of n draws with p = 1/4, √(n · 3/16) is a standard deviation; five of them.
+    const double n = static_cast<double>(rows * cols);
+    EXPECT_NEAR(static_cast<double>(kept), 0.75 * n, 5 * std::sqrt(n * 3 / 16));
+    dropout(ctx_, x, draws, x);  // in place
+    EXPECT_EQ(x.matrix().values, out.matrix().values);
+  }
+}
+
 TEST_P(ElementwiseTest, RowsAndEmbeddings) {
   const std::int32_t rows[] = {4, 0, 6, 2};
   for (const DType type : kStorage) {

@@ -129,8 +129,8 @@ TEST(Loop, ErrorsBeforeTheFirstStepMakeNoFolder) {
   TinyRun tiny;
   CpuContext cpu;
   recipe::Recipe bad = tiny.recipe;
-  bad.lora.dropout = 0.1;
-  EXPECT_THROW(train(cpu.ctx, bad, tiny.data), Unsupported);
+  bad.lora.layers_to_transform = {"last"};
+  EXPECT_THROW(train(cpu.ctx, bad, tiny.data), BadRecipe);
   bad = tiny.recipe;
   bad.lora.r = 0;
   EXPECT_THROW(train(cpu.ctx, bad, tiny.data), BadRecipe);

@@ -1,6 +1,6 @@
 // Conversions, sums, norms and rotations: one pass over each row.
 #include "ops/cpu/kernels/local.h"
-#include "ops/cpu/kernels/simd.h"
+#include "ops/cpu/kernels/philox.h"
 
 namespace temper::ops::cpu::TEMPER_KERNEL_NS {
 
@@ -87,6 +87,27 @@ void rmsnorm_dweight(Rows dy, Rows x, const float* rstd, float* dweight, Index r
       put(dweight + c, multiply_add(get(g + c), get(in + c) * factor, get(dweight + c)));
     });
   }
+}
+
+void dropout(Rows x, Rows out, Index rows, Index cols, const Dropout& d) {
+  constexpr Index kGroup = 4 * kLanes;  // what sixteen counters serve
+  const Vec factor(1.0f / (1.0f - d.p));
+  const std::uint32_t least = static_cast<std::uint32_t>(static_cast<double>(d.p) * 0x1p32);
+  with_activation(x.type, [&](auto* tag) {
+    for (Index r = 0; r < rows; ++r) {
+      const auto* in = row_of<TEMPER_TYPE(tag)>(x, r);
+      auto* kept = row_of<TEMPER_TYPE(tag)>(out, r);
+      const std::uint64_t first = static_cast<std::uint64_t>((d.first_row + r) * ((cols + kGroup - 1) / kGroup));
+      Words draws[4];
+      for_columns(cols, [&](Index c, auto get, auto put) {
+        if (c % kGroup == 0) philox(d.seed, d.stream, (first + static_cast<std::uint64_t>(c / kGroup)) * kLanes, draws);
+        Vec y = get(in + c) * factor;
+        for (int p = 0; p < kParts; ++p)
+          y.part[p] = (NativeF)((NativeU)y.part[p] & (NativeU)(draws[c / kLanes % 4].part[p] >= least));
+        put(kept + c, y);
+      });
+    }
+  });
 }
 
 void rope(Rows x, Index heads, Index head_dim, Index half, const std::int32_t* positions, Rows cos, Rows sin, bool inverse,

@@ -9,6 +9,7 @@ void convert(Rows in, Rows out, Index rows, Index cols);
 void scaled_copy(const float* in, Index in_stride, Rows out, Index rows, Index cols, float alpha, bool accumulate);
 void add(Rows a, Rows b, Rows out, Index rows, Index cols);
 void scale(float* x, Index n, float factor);
+void dropout(Rows x, Rows out, Index rows, Index cols, const Dropout& d);
 void rmsnorm(Rows x, const float* weight, float eps, Rows y, float* rstd, Index rows, Index cols);
 void rmsnorm_backward(Rows dy, Rows x, const float* weight, const float* rstd, Rows dx, Index rows, Index cols);
 void rmsnorm_dweight(Rows dy, Rows x, const float* rstd, float* dweight, Index rows, Index cols);

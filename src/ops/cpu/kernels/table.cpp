@@ -12,6 +12,7 @@ const Kernels& TEMPER_JOIN(TEMPER_KERNEL_NS, _kernels)() {
       .scaled_copy = k::scaled_copy,
       .add = k::add,
       .scale = k::scale,
+      .dropout = k::dropout,
       .rmsnorm = k::rmsnorm,
       .rmsnorm_backward = k::rmsnorm_backward,
       .rmsnorm_dweight = k::rmsnorm_dweight,
