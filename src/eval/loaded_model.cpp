@@ -76,16 +76,17 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
     loaded->adapters_ =
         std::make_unique<model::Adapters>(model::load_peft(loaded->reader_->table(), path / "adapter", &loaded->beside_));
     if (!loaded->beside_.empty()) loaded->replace_reader(model::with_masters(ctx, *loaded->reader_, loaded->beside_));
-    loaded->adapters_->prepare(ctx);
   }
   model::WeightSource* source = nullptr;
   if (formats == nullptr) {
     loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute, model::Hold::Operands);
+    if (loaded->adapters_) loaded->adapters_->prepare(ctx, *loaded->base_);
     source = loaded->base_.get();
   } else {
     status(fmt::format("making {} codes", used));
     loaded->base_ = std::make_unique<model::BaseWeights>(*loaded->reader_, ctx.compute,
                                                          maker ? model::Hold::Expanded : model::Hold::Stored);
+    if (loaded->adapters_) loaded->adapters_->prepare(ctx, *loaded->base_);
     loaded->encoded_ = std::make_unique<model::EncodedWeights>(
         ctx, *loaded->base_, *formats, trained && run->merged_in_f32 ? DType::F32 : loaded->base_->storage(),
         maker ? maker->codes : model::Codes::Rounded);

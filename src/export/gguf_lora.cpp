@@ -101,6 +101,7 @@ float common_alpha(const Adapters& adapters, const model::TensorTable& table) {
 
 void write_gguf_lora(const Adapters& adapters, const model::TensorTable& table, const std::string& name,
                      const std::filesystem::path& path) {
+  if (adapters.config().dora) throw Unsupported("gguf-lora: llama.cpp has no DoRA; export adapter, or a merged model");
   files::GgufWriter writer(path);
   writer.add_string("general.architecture", kArchitecture);
   writer.add_string("general.type", kType);

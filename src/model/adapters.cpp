@@ -56,7 +56,8 @@ Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t se
     : config_(std::move(config)), seed_(seed) {
   const std::vector<Linear> wanted = targets(config_);
   require_layers(config_, table.layers());
-  std::vector<Segment> segments;  // A and B of every entry
+  std::vector<Segment> segments;  // A, B and m of every entry
+  std::int64_t rows = 0;
   for (std::size_t i = 0; i < table.size(); ++i) {
     const TensorInfo& info = table[i];
     if (info.role != quant::Role::Linear || !is_adapted(config_, info.layer)) continue;
@@ -68,22 +69,43 @@ Adapters::Adapters(const TensorTable& table, LoraConfig config, std::uint64_t se
     if (r < 1 || r > std::min(info.shape[0], info.shape[1]))
       throw BadRecipe("lora.r {}: {} is {}; the rank must be from 1 to {}", r, info.hf_name, info.shape.str(),
                       std::min(info.shape[0], info.shape[1]));
-    entries_.push_back({i, info.layer, *linear, config_.scale_of(module), {}, {}, {}, {}, {}, {}});
+    Entry& entry = entries_.emplace_back();
+    entry.tensor = i;
+    entry.layer = info.layer;
+    entry.linear = *linear;
+    entry.scale = config_.scale_of(module);
     segments.push_back({fmt::format("{}.lora_A.weight", module), {r, info.shape[1]}});
     segments.push_back({fmt::format("{}.lora_B.weight", module), {info.shape[0], r}});
+    // Decay would draw the whole matrix, not its change, to zero.
+    if (config_.dora) segments.push_back({fmt::format("{}.lora_magnitude_vector", module), {info.shape[0]}, false});
+    rows += info.shape[0];
   }
   array_ = ParameterArray("adapters", std::move(segments));
   operands_ = Tensor(DType::F32, parameters().shape, true);
-  for (std::size_t e = 0; e < entries_.size(); ++e) fill(e);
+  if (config_.dora) norms_ = Tensor(DType::F32, {rows, 1}, true), gains_ = Tensor(DType::F32, {rows, 1}, true);
+  rows = 0;
+  for (std::size_t e = 0; e < entries_.size(); ++e) {
+    fill(e);
+    if (!config_.dora) continue;
+    const std::int64_t end = rows + entries_[e].b.rows();
+    entries_[e].norm = norms_->slice_rows(rows, end);
+    entries_[e].gain = gains_->slice_rows(rows, end);
+    rows = end;
+  }
 }
 
 /// Views of an entry, and its first values.
 void Adapters::fill(std::size_t e) {
   Entry& entry = entries_[e];
-  entry.a = array_.parameter(2 * e);
-  entry.b = array_.parameter(2 * e + 1);
-  entry.grad_a = array_.gradient(2 * e);
-  entry.grad_b = array_.gradient(2 * e + 1);
+  const std::size_t first = e * parts();
+  entry.a = array_.parameter(first);
+  entry.b = array_.parameter(first + 1);
+  entry.grad_a = array_.gradient(first);
+  entry.grad_b = array_.gradient(first + 1);
+  if (config_.dora) {
+    entry.magnitude = array_.parameter(first + 2);
+    entry.grad_magnitude = array_.gradient(first + 2);
+  }
   const float bound = static_cast<float>(1.0 / std::sqrt(static_cast<double>(entry.a.cols())));
   Rng rng(seed_, entry.tensor);
   for (float& x : entry.a.span<float>()) x = (2.0f * rng.uniform() - 1.0f) * bound;
@@ -104,13 +126,15 @@ const Adapters::Entry* Adapters::find(std::size_t tensor) const {
   return entry == entries_.end() ? nullptr : &*entry;
 }
 
-void Adapters::prepare(const ExecContext& ctx) {
+void Adapters::prepare(const ExecContext& ctx, const BaseWeights& base) {
   if (operands_->dtype != ctx.compute) operands_ = Tensor(ctx.compute, parameters().shape, true);
   ops::convert(ctx, parameters(), operands_);
   for (std::size_t e = 0; e < entries_.size(); ++e) {
-    entries_[e].operand_a = array_.piece(operands_, 2 * e);
-    entries_[e].operand_b = array_.piece(operands_, 2 * e + 1);
+    entries_[e].operand_a = array_.piece(operands_, e * parts());
+    entries_[e].operand_b = array_.piece(operands_, e * parts() + 1);
   }
+  base_ = &base;
+  if (config_.dora) prepare_gains(ctx);
 }
 
 }  // namespace temper::model

@@ -71,16 +71,17 @@ TensorView adapter_input(const BlockCall& c, Linear l, const TensorView& x) {
   return dropped;
 }
 
-/// y (= or, with `accumulate`, +=) x · Wᵀ + bias, not rounded to the weight's output format, plus s · (x · Aᵀ) · Bᵀ where an
-/// adapter is applied unmerged. x T; y T or F32.
+/// y (= or, with `accumulate`, +=) gain ∘ (x · Wᵀ + s · (x · Aᵀ) · Bᵀ) + bias, not rounded to the weight's output format;
+/// gain and the low-rank part where an adapter is applied unmerged. x T; y T or F32.
 void product_forward(const BlockCall& c, Linear l, const TensorView& x, const TensorView& y, bool accumulate) {
   const Adapters::Entry* lora = c.merged ? nullptr : c.lora[at(l)];
   const TensorView bias = bias_of(c, l);
   ArenaScope scope(*c.ctx.workspace);
   // Low-rank part and bias are added in f32, before the one rounding to T.
-  const bool through_f32 = (lora || bias) && y.dtype != DType::F32;
+  const bool gained = lora && lora->gain, adds_later = gained && accumulate;
+  const bool through_f32 = ((lora || bias) && y.dtype != DType::F32) || adds_later;
   const TensorView sum = through_f32 ? c.ctx.workspace->allocate(DType::F32, y.shape) : y;
-  ops::linear(c.ctx, x, c.weights[l], sum, accumulate);
+  ops::linear(c.ctx, x, c.weights[l], sum, accumulate && !adds_later);
   if (lora) {
     const ProfileSection section("low-rank");
     const TensorView low = c.ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()});
@@ -88,8 +89,12 @@ void product_forward(const BlockCall& c, Linear l, const TensorView& x, const Te
                 {.transpose_b = true, .alpha = lora->scale});
     ops::matmul(c.ctx, low, lora->operand_b, sum, {.transpose_b = true, .accumulate = true});
   }
+  if (gained) ops::scale_columns(c.ctx, sum, lora->gain, sum);
   if (bias) ops::add_row(c.ctx, sum, bias);
-  if (through_f32) ops::convert(c.ctx, sum, y);
+  if (adds_later)
+    ops::add(c.ctx, y, sum, y);
+  else if (through_f32)
+    ops::convert(c.ctx, sum, y);
 }
 
 bool shows_output(const BlockCall& c, Linear l) { return c.taps && c.taps->wants_output(c.layer, l); }
@@ -162,6 +167,14 @@ void low_rank_input_gradient(const BlockCall& c, Linear l, const TensorView& dyb
   ops::add(c.ctx, dx, low, dx);
 }
 
+/// dy as the gradient of x · (W + s·B·A)ᵀ: times the gain, where there is one.
+TensorView before_gain(const BlockCall& c, const Adapters::Entry* lora, const TensorView& dy) {
+  if (!lora || !lora->gain) return dy;
+  const TensorView out = c.ctx.workspace->allocate(dy.dtype, dy.shape);
+  ops::scale_columns(c.ctx, dy, lora->gain, out);
+  return out;
+}
+
 /// dx (= or +=) dy · W, and the gradients that are wanted: dB += s·dyᵀ(x·Aᵀ), dA += s·(dy·B)ᵀx, dW += dyᵀx, dbias += Σ dy,
 /// all with x as the product saw it; dx is that of x before its rounding, too (straight-through, with the mask of a static
 /// range). x, dy T; dx T or F32. With merged weights the straight-through estimator takes the gradient of W as that of the
@@ -178,17 +191,20 @@ void linear_backward(const BlockCall& c, Linear l, ProductInput& input, const Te
   const bool low_rank_dx = lora && !c.merged, clipped = quant::clips(rounding);
   const bool through_f32 = (low_rank_dx && dx.dtype != DType::F32) || clipped;
   const TensorView sum = through_f32 ? ctx.workspace->allocate(DType::F32, dx.shape) : dx;
-  ops::matmul(ctx, dy, c.weights[l].dense, sum, {.accumulate = accumulate && !clipped});
+  const TensorView dsum = before_gain(c, lora, dy);
+  // A merged weight contains the gain.
+  ops::matmul(ctx, c.merged ? dy : dsum, c.weights[l].dense, sum, {.accumulate = accumulate && !clipped});
   if (dw) ops::matmul(ctx, dy, x, dw, {.transpose_a = true, .accumulate = true});
   if (hands_out) hand_out_weight_gradient(c, l, x, dy);
   if (dbias) ops::add_column_sums(ctx, dy, dbias);
   if (lora) {
     const ProfileSection section("low-rank");
     const TensorView dyb = low_rank_dx ? ctx.workspace->allocate(x.dtype, {x.rows(), lora->a.rows()}) : TensorView{};
-    ops::lora_backward(ctx, adapter_input(c, l, x), dy,
+    ops::lora_backward(ctx, adapter_input(c, l, x), dsum,
                        {lora->operand_a, lora->operand_b, lora->grad_a, lora->grad_b, lora->scale},
                        low_rank_dx ? &dyb : nullptr);
     if (low_rank_dx) low_rank_input_gradient(c, l, dyb, lora->operand_a, sum);
+    c.adapters->add_magnitude_gradient(ctx, *lora, x, dy);
   }
   if (clipped) {
     const quant::RangeGradient range = ops::clip_backward(ctx, input.before_rounding(), rounding, sum);

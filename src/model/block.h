@@ -15,6 +15,7 @@ struct BlockCall {
   const BatchView& batch;
   const RopeTable* rope;  ///< Null for a layer that turns nothing.
   const BlockWeights& weights;
+  const Adapters* adapters;                                  ///< Whose entries `lora` has; null: none.
   std::array<const Adapters::Entry*, kLinears.size()> lora;  ///< Null where a projection has no adapter.
   std::optional<ops::Dropout> dropout;                       ///< Of adapters' inputs; `stream` is the step's.
   bool merged;                                               ///< The weights contain the adapters already.

@@ -22,11 +22,21 @@ constexpr const char* kConfigName = "adapter_config.json";
 constexpr const char* kWeightsName = "adapter_model.safetensors";
 constexpr const char* kFingerprintKey = "temper.base_fingerprint";
 
-/// "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+/// Of m, which peft writes without ".weight".
+constexpr const char* kMagnitude = "lora_magnitude_vector";
+
+/// "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", for "lora_A.weight".
 std::string tensor_name(const TensorTable& table, const Adapters::Entry& entry, const char* which) {
   if (const auto& fused = table[entry.tensor].fused)
     throw Unsupported("{}: adapters of matrices that are stored together have no names in peft's layout", fused->hf_name);
-  return fmt::format("base_model.model.{}.{}.weight", module_of(table[entry.tensor]), which);
+  return fmt::format("base_model.model.{}.{}", module_of(table[entry.tensor]), which);
+}
+
+/// The masters of an entry by the ends of their names.
+std::vector<std::pair<const char*, TensorView>> parts_of(const Adapters::Entry& entry) {
+  std::vector<std::pair<const char*, TensorView>> parts = {{"lora_A.weight", entry.a}, {"lora_B.weight", entry.b}};
+  if (entry.magnitude) parts.emplace_back(kMagnitude, entry.magnitude);
+  return parts;
 }
 
 std::vector<std::string> sorted_modules(const LoraConfig& config) {
@@ -92,7 +102,7 @@ nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& 
   json["revision"] = nullptr;
   json["target_modules"] = sorted_modules(config);
   json["task_type"] = "CAUSAL_LM";
-  json["use_dora"] = false;
+  json["use_dora"] = config.dora;
   json["use_rslora"] = config.rslora;
   return json;
 }
@@ -100,8 +110,8 @@ nlohmann::ordered_json config_json(const LoraConfig& config, const std::string& 
 /// Refuses what would change the result and is not applied here: a member other than absent, null, false, empty or `plain`.
 void refuse_extras(const Json& json, const std::string& origin) {
   static constexpr std::array kKeys = {
-      "use_dora",          "lora_bias",       "fan_in_fan_out", "layer_replication", "trainable_token_indices",
-      "target_parameters", "exclude_modules", "use_qalora",     "use_bdlora",        "alora_invocation_tokens"};
+      "lora_bias",       "fan_in_fan_out", "layer_replication", "trainable_token_indices", "target_parameters",
+      "exclude_modules", "use_qalora",     "use_bdlora",        "alora_invocation_tokens"};
   for (const char* key : kKeys) {
     const Json* value = files::find_key(json, key);
     const bool unused =
@@ -172,6 +182,7 @@ LoraConfig read_config(const std::filesystem::path& path, bool tied) {
   LoraConfig config;
   config.r = files::require_int(json, "r", origin, 1, 65536);
   config.alpha = files::require_number(json, "lora_alpha", origin);
+  config.dora = files::optional_bool(json, "use_dora", origin).value_or(false);
   config.rslora = files::optional_bool(json, "use_rslora", origin).value_or(false);
   config.dropout = files::optional_number(json, "lora_dropout", origin, 0, 1).value_or(0);
   config.bias = read_bias(json, origin);
@@ -234,8 +245,7 @@ void save_peft(const Adapters& adapters, const TensorTable& table, const PeftBas
     tensors.push_back(tensor);
   };
   for (const Adapters::Entry& entry : adapters.entries()) {
-    add(tensor_name(table, entry, "lora_A"), entry.a);
-    add(tensor_name(table, entry, "lora_B"), entry.b);
+    for (const auto& [which, tensor] : parts_of(entry)) add(tensor_name(table, entry, which), tensor);
   }
   for (std::size_t i = 0; i < beside.size(); ++i)
     if (beside[i])
@@ -311,9 +321,9 @@ Adapters load_peft(const TensorTable& table, const std::filesystem::path& folder
     throw Unsupported("{}: holds more than adapters (bias or modules_to_save), which is not applied here", file.origin());
   if (beside) *beside = std::move(others);
   for (const Adapters::Entry& entry : adapters.entries()) {
-    for (const bool is_a : {true, false}) {
-      const std::string name = tensor_name(table, entry, is_a ? "lora_A" : "lora_B");
-      read_master(file, name, is_a ? entry.a : entry.b);
+    for (const auto& [which, tensor] : parts_of(entry)) {
+      const std::string name = tensor_name(table, entry, which);
+      read_master(file, name, tensor);
       known.insert(name);
     }
   }

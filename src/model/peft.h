@@ -25,7 +25,7 @@ void save_peft(const Adapters& adapters, const TensorTable& table, const PeftBas
                const std::vector<TensorView>& beside = {});
 
 /// Reads such a folder (F32, BF16 or F16). Throws BadFile where a tensor is missing, unknown or of another shape than the
-/// table implies (an adapter for another base), Unsupported for what we do not apply (DoRA, other peft types). What was
+/// table implies (an adapter for another base), Unsupported for what we do not apply (other peft types). What was
 /// trained beside the adapters goes to `beside` (F32, by table index), which becomes empty where there is none; without a
 /// place for it, it is Unsupported.
 Adapters load_peft(const TensorTable& table, const std::filesystem::path& folder, std::vector<Tensor>* beside = nullptr);

@@ -102,7 +102,7 @@ class Transformer::Pass {
     model_.weights_.release(layer);
   }
   BlockCall call(int layer, const BlockWeights& weights) const {
-    BlockCall call{ctx_,           model_.arch_, batch_,       model_.rope(layer),   weights, {}, dropout_,
+    BlockCall call{ctx_,           model_.arch_, batch_,       model_.rope(layer),   weights, model_.adapters_, {}, dropout_,
                    model_.merged_, layer,        model_.taps_, model_.backward_taps_};
     if (const Adapters* adapters = model_.adapters_)
       for (std::size_t l = 0; l < kLinears.size(); ++l) call.lora[l] = adapters->find(layer, kLinears[l]);

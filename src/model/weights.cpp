@@ -115,7 +115,7 @@ TensorView BaseWeights::tensor(std::size_t index) const {
 
 TensorView BaseWeights::values(const ExecContext& ctx, std::size_t index, DType dtype) const {
   const ops::Weight& weight = weights_[index];
-  if (!weight.encoded.codec) return tensor(index);
+  if (!weight.encoded.codec) return weight.dense;
   const TensorView out = ctx.workspace->allocate(dtype, table_[index].shape);
   if (dtype != DType::F16) {
     ops::decode(ctx, weight.encoded, out);
@@ -340,6 +340,7 @@ ops::LearntScales EncodedWeights::learnt_scales(const ExecContext& ctx, const Ad
   if (const Adapters::Entry* entry = adapters ? adapters->find(index) : nullptr) {
     lora = adapters->lora(*entry);
     lora.b = lora.b.slice_rows(first, first + n);
+    if (lora.gain) lora.gain = lora.gain.slice_rows(first, first + n);
     scales.lora = &lora;
   }
   return scales;

@@ -23,6 +23,8 @@ class Backend {
   virtual void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row) const = 0;
   virtual void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums) const = 0;
   virtual void scale(const ExecContext& ctx, const TensorView& x, float factor) const = 0;
+  virtual void scale_columns(const ExecContext& ctx, const TensorView& x, const TensorView& row,
+                             const TensorView& out) const = 0;
   virtual void dropout(const ExecContext& ctx, const TensorView& x, const Dropout& draws, const TensorView& out) const = 0;
   virtual void zero(const ExecContext& ctx, const TensorView& x) const = 0;
   virtual void gather_rows(const ExecContext& ctx, const TensorView& in, std::span<const std::int32_t> rows,
@@ -76,6 +78,7 @@ class Backend {
                      const OptimizerState& v, const AdamW& options) const = 0;
   virtual void lion(const ExecContext& ctx, const TensorView& param, const TensorView& grad, const OptimizerState& m,
                     const Lion& options) const = 0;
+  virtual void row_dots(const ExecContext& ctx, const TensorView& a, const TensorView& b, std::span<double> out) const = 0;
   virtual double sum_of_squares(const ExecContext& ctx, const TensorView& x) const = 0;
 
   /// The backend that claims from the workspace what this one's ops claim, and computes nothing.

@@ -12,6 +12,9 @@ void check_lora(const Checker& check, const TensorView& base, const LoraView& lo
   check.f32({&lora.a, &lora.b});
   check.require(lora.a.cols() == base.cols() && lora.b.rows() == base.rows() && lora.a.rows() == lora.b.cols(),
                 "a [r, K] and b [N, r] for a base [N, K]");
+  if (!lora.gain) return;
+  check.f32({&lora.gain});
+  check.require(lora.gain.rows() == base.rows() && lora.gain.cols() == 1 && lora.gain.contiguous(), "gain [N, 1]");
 }
 
 double lora_flops(const TensorView& base, const LoraView& lora) {
@@ -174,6 +177,15 @@ void dropout(const ExecContext& ctx, const TensorView& x, const Dropout& draws, 
   check.same_shape(x, out);
   check.require(draws.p >= 0 && draws.p < 1, "a probability below 1");
   if (!is_empty(x)) ctx.backend->dropout(ctx, x, draws, out);
+}
+
+void scale_columns(const ExecContext& ctx, const TensorView& x, const TensorView& row, const TensorView& out) {
+  const Checker check("scale_columns", ctx, {{"x", &x}, {"row", &row}, {"out", &out}});
+  for (const TensorView* t : {&x, &out}) check.activation(*t);
+  check.f32({&row});
+  check.same_shape(x, out);
+  check.require(row.shape.numel() == x.cols() && row.contiguous(), "x [M, N] and a contiguous row [N]");
+  if (!is_empty(x)) ctx.backend->scale_columns(ctx, x, row, out);
 }
 
 void scale(const ExecContext& ctx, const TensorView& x, float factor) {
@@ -438,6 +450,14 @@ void lion(const ExecContext& ctx, const TensorView& param, const TensorView& gra
   check_step(check, param, grad, options.step);
   check_state(check, param, m);
   if (!is_empty(param)) ctx.backend->lion(ctx, param, grad, m, options);
+}
+
+void row_dots(const ExecContext& ctx, const TensorView& a, const TensorView& b, std::span<double> out) {
+  const Checker check("row_dots", ctx, {{"a", &a}, {"b", &b}});
+  check.f32({&a, &b});
+  check.same_shape(a, b);
+  check.require(std::ssize(out) == a.rows(), "as many sums as rows");
+  if (!is_empty(a)) ctx.backend->row_dots(ctx, a, b, out);
 }
 
 double sum_of_squares(const ExecContext& ctx, const TensorView& x) {

@@ -96,6 +96,8 @@ void add(const ExecContext& ctx, const TensorView& a, const TensorView& b, const
 void add_row(const ExecContext& ctx, const TensorView& x, const TensorView& row);
 /// sums [N] F32 += the columns' sums of x [M, N] (T), in an order that depends only on M.
 void add_column_sums(const ExecContext& ctx, const TensorView& x, const TensorView& sums);
+/// out [M, N] = x ∘ row [N] F32, in every row; x and out T or F32. out may be x.
+void scale_columns(const ExecContext& ctx, const TensorView& x, const TensorView& row, const TensorView& out);
 /// x *= factor, F32.
 void scale(const ExecContext& ctx, const TensorView& x, float factor);
 /// out = x / (1 − p) where kept, otherwise 0; both of one dtype (T). out may be x.
@@ -222,14 +224,16 @@ void linear_distillation(const ExecContext& ctx, const TensorView& hidden, const
 
 // ---- Weights ------------------------------------------------------------------------------------------------------------
 
-/// A LoRA pair on a linear of shape [N, K]: a [r, K], b [N, r], both F32 masters; scale = alpha/r (or alpha/sqrt(r)).
+/// A LoRA pair on a linear of shape [N, K]: a [r, K], b [N, r], both F32 masters; scale = alpha/r (or alpha/sqrt(r)). gain
+/// F32 [N, 1], or null for 1: what each row of the sum is multiplied with (DoRA).
 struct LoraView {
   TensorView a, b;
   float scale = 0.0f;
+  TensorView gain = {};
 };
 
-/// out [N, K] (BF16, F32 or F16: the dtype in which the merged checkpoint is stored) = round(base + scale · Σ_r
-/// b[n,r]·a[r,k]), the sum in f32, rank ascending, product and sum rounded separately: the same bits on every machine. base
+/// out [N, K] (BF16, F32 or F16: the dtype in which the merged checkpoint is stored) = round(gain · (base + scale · Σ_r
+/// b[n,r]·a[r,k])), in f32, rank ascending, products and sums rounded separately: the same bits on every machine. base
 /// is F32, BF16 or F16.
 void merge_lora(const ExecContext& ctx, const TensorView& base, const LoraView& lora, const TensorView& out);
 
@@ -255,6 +259,9 @@ struct LearntScales {
 };
 /// grads [n, groups] += the gradients of the factors, given dw F32 [n, K] (quant::factor_gradients).
 void factor_gradients(const ExecContext& ctx, const LearntScales& scales, const TensorView& dw, std::span<float> grads);
+
+/// out[n] = Σ_k a[n, k] · b[n, k] of F32 matrices, in double and an order that depends only on K.
+void row_dots(const ExecContext& ctx, const TensorView& a, const TensorView& b, std::span<double> out);
 
 /// out [rows, cols] (T) = decode(encoded).
 void decode(const ExecContext& ctx, const quant::EncodedView& encoded, const TensorView& out);

@@ -95,6 +95,7 @@ struct LoraOptions {
   double alpha = 32;
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.
+  bool dora = false;    ///< Weight-decomposed: a magnitude for each row beside the adapters.
   LoraBias bias = LoraBias::None;
   std::vector<std::string> modules_to_save = {};      ///< embed_tokens, lm_head: trained whole beside the adapters.
   std::vector<std::string> rank_pattern = {};         ///< "q_proj=8": ranks of modules that differ from r.

@@ -92,6 +92,9 @@ void resolve_train(Recipe& recipe) {
                     train.mode == TrainMode::Full ? "full" : "quantization");
   if (recipe.lora.adapter_any_base && recipe.lora.adapter.empty())
     throw BadRecipe("lora.adapter_any_base without lora.adapter: give the adapter, or leave it out");
+  if (recipe.lora.dora && recipe.lora.dropout > 0)
+    throw BadRecipe("lora.dora with lora.dropout ({}): not computed together; set one of them to its default",
+                    recipe.lora.dropout);
   const bool beside = recipe.lora.bias != LoraBias::None || !recipe.lora.modules_to_save.empty();
   if (train.mode == TrainMode::Full && beside)
     throw BadRecipe("lora.bias and lora.modules_to_save with train.mode full, which trains every weight: leave them out");

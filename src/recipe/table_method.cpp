@@ -37,6 +37,8 @@ std::vector<Option> method_options() {
       {"lora.layers_to_transform", "--lora-layers", field<&Recipe::lora, &L::layers_to_transform>(), kTrain,
        "Layers that get adapters: 0,2-5; empty: all"},
       {"lora.rslora", "--rslora", field<&Recipe::lora, &L::rslora>(), kTrain, "Scale adapters by alpha / sqrt(r)"},
+      {"lora.dora", "--dora", field<&Recipe::lora, &L::dora>(), kTrain,
+       "DoRA: the magnitude of each row of a weight is trained beside the adapters (docs/training.md)"},
       {.key = "lora.bias",
        .flag = "--lora-bias",
        .field = field<&Recipe::lora, &L::bias>(),

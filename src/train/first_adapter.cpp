@@ -19,9 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // What an adapter's config says of itself.
-constexpr std::array<std::string_view, 9> kOwn = {
-    "lora.r",      "lora.alpha", "lora.target_modules",  "lora.rank_pattern",       "lora.alpha_pattern",
-    "lora.rslora", "lora.bias",  "lora.modules_to_save", "lora.layers_to_transform"};
+constexpr std::array<std::string_view, 10> kOwn = {
+    "lora.r",      "lora.alpha", "lora.target_modules", "lora.rank_pattern",    "lora.alpha_pattern",
+    "lora.rslora", "lora.dora",  "lora.bias",           "lora.modules_to_save", "lora.layers_to_transform"};
 
 bool has_adapter(const fs::path& folder) { return fs::is_regular_file(folder / "adapter_config.json"); }
 

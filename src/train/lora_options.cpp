@@ -82,6 +82,7 @@ model::LoraConfig lora_config(const recipe::LoraOptions& options) {
   config.r = options.r;
   config.alpha = options.alpha;
   config.rslora = options.rslora;
+  config.dora = options.dora;
   config.dropout = options.dropout;
   config.target_modules = options.target_modules;
   config.bias = static_cast<model::LoraBias>(options.bias);
@@ -97,6 +98,7 @@ recipe::LoraOptions lora_options(const model::LoraConfig& config) {
   options.r = config.r;
   options.alpha = config.alpha;
   options.rslora = config.rslora;
+  options.dora = config.dora;
   options.dropout = config.dropout;
   if (!config.target_modules.empty()) options.target_modules = config.target_modules;
   options.bias = static_cast<recipe::LoraBias>(config.bias);

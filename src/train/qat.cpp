@@ -95,7 +95,7 @@ std::vector<model::Encoding> QatController::encodings(std::int64_t step) const {
 }
 
 void QatController::prepare_masters(const ExecContext& ctx) {
-  if (masters_.adapters) masters_.adapters->prepare(ctx);
+  if (masters_.adapters) masters_.adapters->prepare(ctx, base_);
   if (masters_.weights) masters_.weights->prepare(ctx);
 }
 

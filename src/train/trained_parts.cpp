@@ -45,7 +45,9 @@ TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::Checkpoint
   list_.add(weights_->array());
 }
 
-void TrainedParts::take_adapter(const ExecContext& ctx, const recipe::LoraOptions& lora) {
+void TrainedParts::begin(const ExecContext& ctx, const recipe::LoraOptions& lora, const model::BaseWeights& base) {
+  if (adapters_) adapters_->init_magnitudes(ctx, base);
+  if (lora.adapter.empty()) return;
   take_first_adapter(ctx, lora, reader_, *adapters_, weights_.get());
 }
 

@@ -28,12 +28,13 @@ struct Twin {
   const ArchSpec& arch;
   const TensorTable table;
   std::vector<Matrix> weights;  // by table index
-  /// Adapters applied unmerged, by table index: y = W·x + scale · B · A · (x · kept), kept(t, column) being what dropout
-  /// multiplies with.
+  /// Adapters applied unmerged, by table index: y = gain · (W·x + scale · B · A · (x · kept)), kept(t, column) being what
+  /// dropout multiplies with, gain that of DoRA for each row, or empty.
   struct LowRank {
     Matrix a, b;
     double scale;
     std::function<double(std::size_t t, std::size_t col)> kept;
+    Matrix gain = {};
   };
   std::map<std::size_t, LowRank> adapters{};
   std::vector<quant::InputFormat> inputs{};  // by table index; what a product's activations are rounded to
@@ -99,7 +100,8 @@ struct Twin {
     const LowRank& adapter = found->second;
     for (std::size_t c = 0; c < x.size(); ++c) x[c] *= adapter.kept(t, c);
     const std::vector<double> low = times(adapter.b, times(adapter.a, x));
-    for (std::size_t r = 0; r < y.size(); ++r) y[r] += adapter.scale * low[r];
+    for (std::size_t r = 0; r < y.size(); ++r)
+      y[r] = (y[r] + adapter.scale * low[r]) * (adapter.gain.empty() ? 1.0 : adapter.gain[r]);
     return y;
   }
 

@@ -32,6 +32,13 @@ const Kernels& kernels_for([[maybe_unused]] Isa isa) {
 
 std::byte* row_address(const TensorView& x, Index row) { return static_cast<std::byte*>(rows_of(x, row).data); }
 
+/// Rows [first, first + n) of base with the pair merged.
+void merge_rows(const Kernels& kernels, const TensorView& base, const LoraView& lora, Index first, Index n, Rows out) {
+  kernels.merge_lora(rows_of(base, first), lora.a.as<float>(), lora.a.row_stride,
+                     lora.b.as<float>() + first * lora.b.row_stride, lora.b.row_stride, lora.a.rows(), lora.scale,
+                     lora.gain ? lora.gain.as<float>() + first : nullptr, out, n, base.cols());
+}
+
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(Isa isa) : isa_(isa), kernels_(kernels_for(isa)) {}
@@ -82,6 +89,12 @@ class CpuBackend final : public Backend {
   void scale(const ExecContext&, const TensorView& x, float factor) const override {
     for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
       for (Index r = begin; r < end; ++r) kernels_.scale(x.as<float>() + r * x.row_stride, x.cols(), factor);
+    });
+  }
+
+  void scale_columns(const ExecContext&, const TensorView& x, const TensorView& row, const TensorView& out) const override {
+    for_rows(x.rows(), x.cols(), [&](Index begin, Index end) {
+      kernels_.scale_columns(rows_of(x, begin), row.as<float>(), rows_of(out, begin), end - begin, x.cols());
     });
   }
 
@@ -279,6 +292,14 @@ class CpuBackend final : public Backend {
                 });
   }
 
+  void row_dots(const ExecContext&, const TensorView& a, const TensorView& b, std::span<double> out) const override {
+    for_rows(a.rows(), a.cols(), [&](Index begin, Index end) {
+      for (Index r = begin; r < end; ++r)
+        out[static_cast<std::size_t>(r)] =
+            kernels_.dot(a.as<float>() + r * a.row_stride, b.as<float>() + r * b.row_stride, a.cols());
+    });
+  }
+
   double sum_of_squares(const ExecContext& ctx, const TensorView& x) const override;
 
   const Backend& dry() const override { return dry_; }
@@ -287,9 +308,7 @@ class CpuBackend final : public Backend {
   static std::size_t row_bytes(const TensorView& x) { return static_cast<std::size_t>(x.cols()) * dtype_size(x.dtype); }
 
   void merge(const TensorView& base, const LoraView& lora, const TensorView& out, Index begin, Index end) const {
-    kernels_.merge_lora(rows_of(base, begin), lora.a.as<float>(), lora.a.row_stride,
-                        lora.b.as<float>() + begin * lora.b.row_stride, lora.b.row_stride, lora.a.rows(), lora.scale,
-                        rows_of(out, begin), end - begin, base.cols());
+    merge_rows(kernels_, base, lora, begin, end - begin, rows_of(out, begin));
   }
 
   /// Adds the sum of rows to `total` [cols]: blocks of 64 rows are summed each on its own, then in order, so that the result
@@ -343,9 +362,7 @@ class MergedTiles {
     const Index first = begin(tile), n = rows_in(tile);
     const TensorView merged = merged_.slice_rows(worker * tile_, worker * tile_ + n);
     if (lora_)
-      kernels_.merge_lora(rows_of(base_, first), lora_->a.as<float>(), lora_->a.row_stride,
-                          lora_->b.as<float>() + first * lora_->b.row_stride, lora_->b.row_stride, lora_->a.rows(),
-                          lora_->scale, rows_of(merged), n, cols_);
+      merge_rows(kernels_, base_, *lora_, first, n, rows_of(merged));
     else
       kernels_.convert(rows_of(base_, first), rows_of(merged), n, cols_);
     if (!kernels_.all_finite(rows_of(merged), n, cols_))
@@ -465,7 +482,8 @@ double CpuBackend::sum_of_squares(const ExecContext& ctx, const TensorView& x) c
   parallel_for(rows * per_row, 1, [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const Index row = i / per_row, first = i % per_row * kBlock;
-      partial[i] = kernels_.sum_of_squares(x.as<float>() + row * x.row_stride + first, std::min(kBlock, cols - first));
+      const float* values = x.as<float>() + row * x.row_stride + first;
+      partial[i] = kernels_.dot(values, values, std::min(kBlock, cols - first));
     }
   });
   double total = 0.0;

@@ -32,6 +32,7 @@ class DryBackend final : public Backend {
     backend_.add_column_sums(ctx, x, sums);
   }
   void scale(const ExecContext&, const TensorView&, float) const override {}
+  void scale_columns(const ExecContext&, const TensorView&, const TensorView&, const TensorView&) const override {}
   void dropout(const ExecContext&, const TensorView&, const Dropout&, const TensorView&) const override {}
   void zero(const ExecContext&, const TensorView&) const override {}
   void gather_rows(const ExecContext&, const TensorView&, std::span<const std::int32_t>, const TensorView&) const override {}
@@ -96,6 +97,7 @@ class DryBackend final : public Backend {
   void adamw(const ExecContext&, const TensorView&, const TensorView&, const OptimizerState&, const OptimizerState&,
              const AdamW&) const override {}
   void lion(const ExecContext&, const TensorView&, const TensorView&, const OptimizerState&, const Lion&) const override {}
+  void row_dots(const ExecContext&, const TensorView&, const TensorView&, std::span<double>) const override {}
   double sum_of_squares(const ExecContext& ctx, const TensorView& x) const override {
     return backend_.sum_of_squares(ctx, x);
   }

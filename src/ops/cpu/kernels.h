@@ -111,6 +111,7 @@ struct Kernels {
   void (*scaled_copy)(const float* in, Index in_stride, Rows out, Index rows, Index cols, float alpha, bool accumulate);
   void (*add)(Rows a, Rows b, Rows out, Index rows, Index cols);
   void (*scale)(float* x, Index n, float factor);
+  void (*scale_columns)(Rows x, const float* row, Rows out, Index rows, Index cols);
   void (*dropout)(Rows x, Rows out, Index rows, Index cols, const Dropout& d);  ///< Both of one type.
 
   void (*rmsnorm)(Rows x, const float* weight, float eps, Rows y, float* rstd, Index rows, Index cols);
@@ -149,9 +150,9 @@ struct Kernels {
   void (*distill_top)(Rows logits, const TopRows& teacher, const std::int32_t* targets, const DistillFactors& f, float* nll,
                       float* kl, Rows dlogits, Index rows, Index cols);
 
-  /// out = round(base + scale · Σ_r b[n, r] · a[r, :]), rank ascending, no contraction.
+  /// out = round(gain[n] · (base + scale · Σ_r b[n, r] · a[r, :])), rank ascending, no contraction; gain null: 1.
   void (*merge_lora)(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale,
-                     Rows out, Index rows, Index cols);
+                     const float* gain, Rows out, Index rows, Index cols);
   bool (*all_finite)(Rows x, Index rows, Index cols);
 
   void (*adamw)(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f);
@@ -159,7 +160,7 @@ struct Kernels {
   /// out (bf16) = in, rounded stochastically with draws of philox(seed, stream, first + …) as StateDraws says.
   void (*stochastic_bf16)(const float* in, std::uint16_t* out, Index n, std::uint64_t seed, std::uint64_t stream,
                           std::uint64_t first);
-  double (*sum_of_squares)(const float* x, Index n);
+  double (*dot)(const float* x, const float* y, Index n);
 
   /// c [m, n] (= or +=) alpha · a [m, k] · bᵀ, b [n, k]: few rows of a, as in generation. Columns [begin, end) of c.
   void (*few_rows_product)(Rows a, Rows b, Rows c, Index m, Index k, float alpha, bool accumulate, Index begin, Index end);

@@ -1,5 +1,5 @@
-// What is trained beside adapters, against peft: values as it saved them, loss and every gradient in f32
-// (tools/oracles/make_peft_beside_golden.py).
+// Options of adapters and what is trained beside them, against peft: values as it saved them, loss and every gradient in f32
+// (tools/oracles/make_peft_options_golden.py, make_peft_beside_golden.py).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -35,6 +35,54 @@ void expect_close(std::span<const float> found, const std::vector<float>& expect
   for (std::size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(found[i], expected[i], bound) << what << "[" << i << "]";
 }
 
+/// One sequence with its labels, as the oracles write it.
+struct Sequence {
+  std::vector<std::int32_t> tokens, positions, targets;
+  ops::AttentionSpan span;
+  explicit Sequence(const files::SafetensorsFile& parity) {
+    const auto ids = values<std::int64_t>(parity, "input_ids"), labels = values<std::int64_t>(parity, "labels");
+    tokens.assign(ids.begin(), ids.end());
+    positions.resize(ids.size());
+    std::iota(positions.begin(), positions.end(), 0);
+    for (std::size_t t = 1; t < labels.size(); ++t) targets.push_back(std::max(-1, static_cast<std::int32_t>(labels[t])));
+    targets.push_back(-1);
+    const auto n = static_cast<std::int32_t>(ids.size());
+    span = {0, n, 0, n};
+  }
+  BatchView view() const { return {tokens, positions, targets, {&span, 1}}; }
+  float labelled() const {
+    return static_cast<float>(std::ranges::count_if(targets, [](std::int32_t t) { return t >= 0; }));
+  }
+};
+
+void expect_adapter_gradients(const Adapters& adapters, const files::SafetensorsFile& parity) {
+  for (std::size_t s = 0; s < adapters.array().size(); ++s) {
+    const std::string& name = adapters.array().segment(s).name;
+    expect_close(adapters.array().gradient(s).span<float>(), values<float>(parity, "grad.base_model.model." + name), name);
+  }
+}
+
+/// Ranks, alphas and layers of their own; DoRA (tools/oracles/make_peft_options_golden.py).
+class PeftOptions : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(PeftOptions, LossAndGradientsEqualPefts) {
+  const CheckpointReader reader = CheckpointReader::open(kData / "hf" / "family_qwen2");
+  const files::SafetensorsFile parity(kData / "peft" / GetParam() / "parity.safetensors");
+  Arena arena(std::size_t{1} << 30);
+  const ExecContext ctx{&ops::cpu_backend(), &arena, DType::F32};
+  BaseWeights base(reader, DType::F32);
+  Adapters adapters = load_peft(reader.table(), kData / "peft" / GetParam());
+  adapters.prepare(ctx, base);
+  Transformer model(reader.arch(), base, &adapters);
+  const Sequence sequence(parity);
+  const double sum = model.forward_backward(ctx, sequence.view(), 1.0f / sequence.labelled());
+  EXPECT_NEAR(sum / static_cast<double>(sequence.labelled()), values<float>(parity, "loss")[0], 2e-6);
+  expect_adapter_gradients(adapters, parity);
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, PeftOptions, ::testing::Values("patterns", "dora"),
+                         [](const auto& test) { return std::string(test.param); });
+
 TEST(PeftParity, BiasesAndATiedTableBesideAdapters) {
   const CheckpointReader reader = CheckpointReader::open(kData / "hf" / "family_qwen2");
   const files::SafetensorsFile parity(kData / "peft" / "beside" / "parity.safetensors");
@@ -54,21 +102,13 @@ TEST(PeftParity, BiasesAndATiedTableBesideAdapters) {
     ++count;
   }
   EXPECT_EQ(count, 1u + 2 * 3);  // the table; q, k and v of two layers
-  adapters.prepare(ctx);
+  adapters.prepare(ctx, base);
   weights.prepare(ctx);
 
-  const auto ids = values<std::int64_t>(parity, "input_ids"), labels = values<std::int64_t>(parity, "labels");
-  const auto n = static_cast<std::int32_t>(ids.size());
-  std::vector<std::int32_t> tokens(ids.begin(), ids.end()), positions(ids.size()), targets;
-  std::iota(positions.begin(), positions.end(), 0);
-  for (std::size_t t = 1; t < labels.size(); ++t) targets.push_back(std::max(-1, static_cast<std::int32_t>(labels[t])));
-  targets.push_back(-1);
-  const auto labelled = std::ranges::count_if(targets, [](std::int32_t t) { return t >= 0; });
-  const ops::AttentionSpan span{0, n, 0, n};
+  const Sequence sequence(parity);
   Transformer model(reader.arch(), base, &adapters);
-  const double sum = model.forward_backward(ctx, {tokens, positions, targets, {&span, 1}},
-                                            1.0f / static_cast<float>(labelled), &weights.gradients());
-  EXPECT_NEAR(sum / static_cast<double>(labelled), values<float>(parity, "loss")[0], 2e-6);
+  const double sum = model.forward_backward(ctx, sequence.view(), 1.0f / sequence.labelled(), &weights.gradients());
+  EXPECT_NEAR(sum / static_cast<double>(sequence.labelled()), values<float>(parity, "loss")[0], 2e-6);
 
   const std::string prefix = "grad.base_model.model.";
   for (std::size_t s = 0; s < weights.array().size(); ++s) {
@@ -77,10 +117,7 @@ TEST(PeftParity, BiasesAndATiedTableBesideAdapters) {
       name.insert(at, ".base_layer");
     expect_close(weights.array().gradient(s).span<float>(), values<float>(parity, prefix + name), name);
   }
-  for (std::size_t s = 0; s < adapters.array().size(); ++s) {
-    const std::string& name = adapters.array().segment(s).name;
-    expect_close(adapters.array().gradient(s).span<float>(), values<float>(parity, prefix + name), name);
-  }
+  expect_adapter_gradients(adapters, parity);
 }
 
 }  // namespace

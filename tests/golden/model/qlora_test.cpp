@@ -51,7 +51,7 @@ struct Qlora : testing::Test {
   void expect_parity(const CheckpointReader& reader) {
     BaseWeights base(reader, DType::F32);
     Adapters adapters = load_peft(reader.table(), kData + "/adapter");
-    adapters.prepare(ctx);
+    adapters.prepare(ctx, base);
     Transformer model(reader.arch(), base, &adapters);
     const std::vector<std::int32_t> ids = ints("input_ids"), labels = ints("labels");
     std::vector<std::int32_t> positions(ids.size()), targets(labels.begin() + 1, labels.end());

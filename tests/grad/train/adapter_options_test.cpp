@@ -1,5 +1,5 @@
-// Gradients of adapters that are applied unmerged, with dropout, against a twin in double precision that is given the same
-// masks.
+// Gradients of adapters that are applied unmerged against a twin in double precision: with dropout, which is given the same
+// masks, and with DoRA, whose norms are constants to the gradient.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -52,6 +52,62 @@ double derivative(const Twin& twin, double& value, const BatchView& batch) {
   return (above - below) / (2 * kStep);
 }
 
+/// ‖W + s·B·A‖ of each row, by the definition.
+Matrix norms(const Matrix& w, const Twin::LowRank& adapter, std::size_t rank) {
+  const std::size_t rows = adapter.b.size() / rank, cols = w.size() / rows;
+  Matrix norms(rows, 0.0);
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t c = 0; c < cols; ++c) {
+      double sum = 0;
+      for (std::size_t k = 0; k < rank; ++k) sum += adapter.b[r * rank + k] * adapter.a[k * cols + c];
+      norms[r] += (w[r * cols + c] + adapter.scale * sum) * (w[r * cols + c] + adapter.scale * sum);
+    }
+    norms[r] = std::sqrt(norms[r]);
+  }
+  return norms;
+}
+
+TEST(UnmergedAdapters, GradientsOfDoraEqualTheDefinition) {
+  const Model m(1, false);
+  BaseWeights base(*m.reader, DType::F32);
+  LoraConfig config{.r = 4, .alpha = 8, .target_modules = {}};
+  config.dora = true;
+  Adapters adapters(m.table(), config, 3);
+  adapters.init_magnitudes(m.ctx, base);
+  Rng rng(5);
+  for (const auto& entry : adapters.entries()) {
+    for (float& b : entry.b.span<float>()) b = 0.1f * (2.0f * rng.uniform() - 1.0f);
+    for (float& magnitude : entry.magnitude.span<float>()) magnitude *= 1.0f + 0.2f * (2.0f * rng.uniform() - 1.0f);
+  }
+  adapters.prepare(m.ctx, base);
+  Transformer model(m.reader->arch(), base, &adapters);
+  const Documents documents(rng);
+  const double sum = model.forward_backward(m.ctx, documents.view(), 1.0f);
+  Twin twin = unmerged_twin(m, adapters, 0, 0);
+  for (const auto& entry : adapters.entries()) {
+    Twin::LowRank& adapter = twin.adapters.at(entry.tensor);
+    adapter.gain = norms(twin.weights[entry.tensor], adapter, 4);
+    for (std::size_t r = 0; r < adapter.gain.size(); ++r)
+      adapter.gain[r] = static_cast<double>(entry.magnitude.as<float>()[r]) / adapter.gain[r];
+  }
+  EXPECT_NEAR(sum, twin.loss(documents.view()), 1e-5 * sum);
+  for (const auto& entry : adapters.entries()) {
+    Twin::LowRank& adapter = twin.adapters.at(entry.tensor);
+    const Matrix norm = norms(twin.weights[entry.tensor], adapter, 4);
+    for (int probe = 0; probe < 2; ++probe) {
+      const auto below = [&](const Matrix& x) { return rng.below(static_cast<std::uint32_t>(x.size())); };
+      const std::size_t a = below(adapter.a), b = below(adapter.b), row = below(adapter.gain);
+      const auto expect = [&](const TensorView& gradient, std::size_t at, double expected, const char* name) {
+        EXPECT_NEAR(static_cast<double>(gradient.as<float>()[at]), expected, tolerance_of(gradient))
+            << m.table()[entry.tensor].hf_name << " " << name << "[" << at << "]";
+      };
+      expect(entry.grad_a, a, derivative(twin, adapter.a[a], documents.view()), "A");
+      expect(entry.grad_b, b, derivative(twin, adapter.b[b], documents.view()), "B");
+      expect(entry.grad_magnitude, row, derivative(twin, adapter.gain[row], documents.view()) / norm[row], "m");
+    }
+  }
+}
+
 TEST(UnmergedAdapters, GradientsWithDropoutEqualTheDefinition) {
   const Model m(1, false);
   BaseWeights base(*m.reader, DType::F32);
@@ -62,7 +118,7 @@ TEST(UnmergedAdapters, GradientsWithDropoutEqualTheDefinition) {
   Rng rng(5);
   for (const auto& entry : adapters.entries())
     for (float& b : entry.b.span<float>()) b = 0.1f * (2.0f * rng.uniform() - 1.0f);
-  adapters.prepare(m.ctx);
+  adapters.prepare(m.ctx, base);
   Transformer model(m.reader->arch(), base, &adapters);
   const Documents documents(rng);
   constexpr std::int64_t kTheStep = 7;

@@ -43,7 +43,7 @@ class RangeGradients final : public BackwardTaps {
 };
 
 /// Compares the gradients on a random model; false, with nothing compared, where the losses differ already.
-bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
+bool compare_gradients(const std::string& scheme, bool dora, std::uint64_t seed) {
   const Model m(seed, false);
   const TensorTable& table = m.table();
   BaseWeights base(*m.reader, DType::F32);
@@ -52,11 +52,16 @@ bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
   config.alpha = 8;
   config.rank_pattern = {{"up_proj", 2}, {"layers.1.self_attn.q_proj", 6}};
   config.alpha_pattern = {{"v_proj", 3}};
+  config.dora = dora;
   Adapters adapters(table, config, 3);
+  adapters.init_magnitudes(m.ctx, base);
   Rng rng(5);
-  for (const auto& entry : adapters.entries())
+  for (const auto& entry : adapters.entries()) {
     for (float& b : entry.b.span<float>()) b = 0.05f * (2.0f * rng.uniform() - 1.0f);  // B of zero would leave dA zero
-  adapters.prepare(m.ctx);
+    if (dora)
+      for (float& magnitude : entry.magnitude.span<float>()) magnitude *= 1.0f + 0.1f * (2.0f * rng.uniform() - 1.0f);
+  }
+  adapters.prepare(m.ctx, base);
 
   EncodedWeights encoded(m.ctx, base, quant::scheme(scheme), base.storage());
   encoded.encode(m.ctx, &adapters);
@@ -94,18 +99,36 @@ bool compare_gradients(const std::string& scheme, std::uint64_t seed) {
   }
 
   const auto derivative = [&](const Adapters::Entry& entry, bool of_a, std::size_t row, std::size_t col) {
-    // Moving A[row, col] by h moves column `col` of W by s·B[:, row]·h; moving B[row, col], row `row` by s·A[col, :]·h.
+    // Moving A[row, col] by h moves column `col` of W by s·B[:, row]·h; moving B[row, col], row `row` by s·A[col, :]·h; both
+    // times the gain of DoRA, whose norms stay.
     const std::size_t cols = static_cast<std::size_t>(entry.a.cols()), r = static_cast<std::size_t>(entry.a.rows());
     const double scale = entry.scale;
+    const auto gain = [&](std::size_t n) { return dora ? static_cast<double>(entry.gain.as<float>()[n]) : 1.0; };
     return quotient(twin, entry.tensor, documents.view(), [&](Matrix& w, double h) {
       if (of_a)
         for (std::size_t n = 0; n < w.size() / cols; ++n)
-          w[n * cols + col] += scale * h * static_cast<double>(entry.b.as<float>()[n * r + row]);
+          w[n * cols + col] += gain(n) * scale * h * static_cast<double>(entry.b.as<float>()[n * r + row]);
       else
         for (std::size_t k = 0; k < cols; ++k)
-          w[row * cols + k] += scale * h * static_cast<double>(entry.a.as<float>()[col * cols + k]);
+          w[row * cols + k] += gain(row) * scale * h * static_cast<double>(entry.a.as<float>()[col * cols + k]);
     });
   };
+
+  // Moving m[row] by h moves that row by (W + s·B·A)/norm · h.
+  for (const auto& entry : adapters.entries()) {
+    if (!dora) break;
+    const Tensor merged(DType::F32, table[entry.tensor].shape);
+    ops::merge_lora(m.ctx, base.tensor(entry.tensor), {entry.a, entry.b, entry.scale}, merged);
+    const std::size_t row = rng.below(static_cast<std::uint32_t>(merged->rows())),
+                      cols = static_cast<std::size_t>(merged->cols());
+    const double norm = static_cast<double>(entry.norm.as<float>()[row]);
+    const double expected = quotient(twin, entry.tensor, documents.view(), [&](Matrix& w, double h) {
+      for (std::size_t k = 0; k < cols; ++k)
+        w[row * cols + k] += h * static_cast<double>(merged->as<float>()[row * cols + k]) / norm;
+    });
+    EXPECT_NEAR(static_cast<double>(entry.grad_magnitude.as<float>()[row]), expected, tolerance_of(entry.grad_magnitude))
+        << table[entry.tensor].hf_name << " m[" << row << "]";
+  }
 
   // Two entries of each matrix.
   for (const auto& entry : adapters.entries()) {
@@ -170,7 +193,13 @@ struct MergedQat : ::testing::TestWithParam<std::string> {};
 TEST_P(MergedQat, AdapterGradientsEqualTheSurrogates) {
   constexpr std::uint64_t kModels = 8;
   for (std::uint64_t seed = 1; seed <= kModels; ++seed)
-    if (compare_gradients(GetParam(), seed)) return;
+    if (compare_gradients(GetParam(), false, seed)) return;
+  FAIL() << "the loss differs from the twin's on every model";
+}
+
+TEST_P(MergedQat, GradientsOfDoraEqualTheSurrogates) {
+  for (std::uint64_t seed = 1; seed <= 8; ++seed)
+    if (compare_gradients(GetParam(), true, seed)) return;
   FAIL() << "the loss differs from the twin's on every model";
 }
 

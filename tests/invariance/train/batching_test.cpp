@@ -22,6 +22,7 @@ struct Setting {
   bool full = false;  ///< Every weight in place of adapters.
   const char* base = "stored";
   double dropout = 0;
+  bool dora = false;
 };
 
 /// A tiny model with adapters that are not zero, and twelve documents.
@@ -46,7 +47,9 @@ struct Model {
     }
     model::LoraConfig config{.r = 4, .alpha = 8, .target_modules = {}};
     config.dropout = setting.dropout;
+    config.dora = setting.dora;
     adapters.emplace(reader->table(), config, 3);
+    adapters->init_magnitudes(cpu.ctx, *base);
     Rng rng(17);
     for (const auto& entry : adapters->entries())
       for (float& x : entry.b.span<float>()) x = 0.05f * (2 * rng.uniform() - 1);
@@ -177,12 +180,15 @@ INSTANTIATE_TEST_SUITE_P(
                       Setting{DType::BF16, "fp8-fp8"}, Setting{DType::F32, "nvfp4"}, Setting{DType::F32, nullptr, true},
                       Setting{DType::BF16, "q4_0", true}, Setting{DType::BF16, nullptr, false, "int4-asym-g32"},
                       Setting{DType::F32, "q4_0", false, "int4-asym-g32"},
-                      Setting{DType::F32, nullptr, false, "stored", 0.3}),
+                      Setting{DType::F32, nullptr, false, "stored", 0.3},
+                      Setting{DType::F32, nullptr, false, "stored", 0, true},
+                      Setting{DType::BF16, "q4_0", false, "int4-asym-g32", 0, true}),
     [](const auto& test) {
       std::string name = test.param.compute == DType::F32 ? "f32_" : "bf16_";
       name += test.param.scheme ? test.param.scheme : "16_bit";
       name += test.param.full ? "_full" : std::string_view(test.param.base) == "stored" ? "_lora" : "_qlora";
       if (test.param.dropout > 0) name += "_dropout";
+      if (test.param.dora) name += "_dora";
       std::ranges::replace(name, '-', '_');
       return name;
     });

@@ -35,6 +35,7 @@ struct Case {
   recipe::OptimizerName optimizer = recipe::OptimizerName::AdamW;
   const char* base_format = "stored";
   double dropout = 0;
+  bool dora = false;
 };
 
 class Resume : public ::testing::TestWithParam<Case> {};
@@ -48,6 +49,7 @@ TEST_P(Resume, AfterEveryStep) {
   tiny.recipe.optim.name = c.optimizer;
   tiny.recipe.model.base_format = c.base_format;
   tiny.recipe.lora.dropout = c.dropout;
+  tiny.recipe.lora.dora = c.dora;
   tiny.recipe.train.steps = 6;
   tiny.recipe.train.eval_every = 4;
   tiny.recipe.train.micro_batch = 2;

@@ -153,8 +153,7 @@ TEST_F(PeftFiles, WritesTheNamesAndValuesThatPeftWrites) {
 }
 
 TEST_F(PeftFiles, RefusesWhatItDoesNotApply) {
-  for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{{"use_dora", true},
-                                                                                      {"bias", "vera_only"},
+  for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{{"bias", "vera_only"},
                                                                                       {"modules_to_save", {"norm"}},
                                                                                       {"rank_pattern", {{"(q|k)_proj", 8}}},
                                                                                       {"peft_type", "IA3"},

@@ -52,6 +52,21 @@ TEST_P(ElementwiseTest, AddScaleZero) {
   expect_close(x, expected, 0.0, "scale");
 }
 
+TEST_P(ElementwiseTest, ScaleColumns) {
+  for (const DType from : kActivations)
+    for (const DType to : kActivations) {
+      const TestTensor x(from, 5, 37, 1, 1.0, 3), row(DType::F32, 1, 37, 2), out(to, 5, 37, 3, 0.0, 2);
+      Matrix expected(5, 37), error(5, 37);
+      for (std::int64_t r = 0; r < 5; ++r)
+        for (std::int64_t c = 0; c < 37; ++c) {
+          expected(r, c) = get(x, r, c) * get(row, 0, c);
+          error(r, c) = 0x1p-24 * std::abs(expected(r, c));  // the product in f32
+        }
+      scale_columns(ctx_, x, row, out);
+      expect_close(out, expected, error, "scale_columns");
+    }
+}
+
 TEST_P(ElementwiseTest, DropoutIsAFunctionOfCounters) {
   for (const DType type : kActivations) {
     const std::int64_t rows = 70, cols = 150;

@@ -16,8 +16,8 @@ void merge_by_definition(const TensorView& base, const LoraView& lora, const Ten
         const float product = static_cast<float>(get(lora.b, n, r)) * static_cast<float>(get(lora.a, r, k));
         sum = sum + product;
       }
-      const float scaled = lora.scale * sum;
-      set(out, n, k, static_cast<float>(get(base, n, k)) + scaled);
+      const float scaled = lora.scale * sum, merged = static_cast<float>(get(base, n, k)) + scaled;
+      set(out, n, k, lora.gain ? static_cast<float>(get(lora.gain, n, 0)) * merged : merged);
     }
 }
 
@@ -32,7 +32,24 @@ TEST_P(WeightsTest, MergeIsExact) {
         merge_by_definition(base, lora, expected);
         merge_lora(ctx_, base, lora, out);
         EXPECT_EQ(out.bytes(), expected.bytes()) << dtype_name(from) << " to " << dtype_name(to) << " rank " << rank;
+        const TestTensor gain(DType::F32, 37, 1, 5, 2.0);
+        const LoraView gained{a, b, 1.7f, gain};
+        merge_by_definition(base, gained, expected);
+        merge_lora(ctx_, base, gained, out);
+        EXPECT_EQ(out.bytes(), expected.bytes()) << dtype_name(from) << " to " << dtype_name(to) << " with gains";
       }
+}
+
+/// Sums in double of exact products: n roundings of their size.
+TEST_P(WeightsTest, RowDots) {
+  const TestTensor a(DType::F32, 9, 83, 1, 1.0, 3), b(DType::F32, 9, 83, 2, 1.0, 1);
+  std::vector<double> found(9);
+  row_dots(ctx_, a, b, found);
+  for (std::int64_t r = 0; r < 9; ++r) {
+    double sum = 0, size = 0;
+    for (std::int64_t c = 0; c < 83; ++c) sum += get(a, r, c) * get(b, r, c), size += std::abs(get(a, r, c) * get(b, r, c));
+    EXPECT_NEAR(found[static_cast<std::size_t>(r)], sum, 2 * 83 * 0x1p-53 * size);
+  }
 }
 
 TEST_P(WeightsTest, MergeAndEncodeEqualsEncodingTheMerge) {
@@ -42,11 +59,12 @@ TEST_P(WeightsTest, MergeAndEncodeEqualsEncodingTheMerge) {
       for (const bool with_lora : {true, false})
         for (const int threads : {1, 2}) {
           const ThreadsScope scope(threads);
+          const TestTensor gain(DType::F32, rows, 1, 6, 2.0);
           const quant::Codec& codec = *quant::find_codec(format);
           const TestTensor base(DType::BF16, rows, cols, 1, 0.1, 8), a(DType::F32, 8, cols, 2),
               b(DType::F32, rows, 8, 3, 0.05);
           const TestTensor merged(storage, rows, cols, 4, 0.0), wide(DType::F32, rows, cols, 5, 0.0);
-          const LoraView lora{a, b, 0.5f};
+          const LoraView lora{a, b, 0.5f, threads == 2 ? gain.view() : TensorView{}};
           if (with_lora)
             merge_by_definition(base, lora, merged);
           else

@@ -39,13 +39,13 @@ struct FullRun : TinyRun {
 double held_out_nll(const CpuContext& cpu, const TinyRun& tiny, const TrainResult& result,
                     const model::CheckpointReader& reader, model::Adapters* adapters) {
   model::BaseWeights weights(reader, cpu.ctx.compute);
+  if (adapters) adapters->prepare(cpu.ctx, weights);
   std::optional<model::EncodedWeights> encoded;
   if (result.info.scheme != "none") {
     encoded.emplace(cpu.ctx, weights, quant::scheme(result.info.scheme), weights.storage());
     encoded->encode(cpu.ctx, adapters);
     EXPECT_EQ(eval::codes_checksum(*encoded), result.info.codes_checksum);
   }
-  if (adapters) adapters->prepare(cpu.ctx);
   model::WeightSource& source = encoded ? static_cast<model::WeightSource&>(*encoded) : weights;
   model::Transformer transformer(reader.arch(), source, adapters, encoded.has_value());
   double nll = 0;
@@ -151,6 +151,24 @@ TEST(FullRuns, WeightsOfAnotherModelAreRefused) {
     testing::write_random_model(tiny.folder / name, dims);
     const auto other = model::CheckpointReader::open(tiny.folder / name);
     EXPECT_THROW(model::with_trained_weights(other, result.run / model::kTrainedWeightsName), BadFile) << name;
+  }
+}
+
+/// Gains of DoRA are made from base and adapters when a run is opened, to the bit as they were when it ended.
+TEST(Dora, ReopensAsItWasTrained) {
+  for (const char* scheme : {"none", "q4_0"}) {
+    TinyRun tiny({}, scheme);
+    tiny.recipe.lora.dora = true;
+    CpuContext cpu(DType::BF16);
+    const TrainResult result = train(cpu.ctx, tiny.recipe, tiny.data);
+    const auto base = model::CheckpointReader::open(result.info.base_model);
+    model::Adapters adapters = model::load_peft(base.table(), result.run / "adapter");
+    EXPECT_TRUE(adapters.config().dora);
+    EXPECT_EQ(held_out_nll(cpu, tiny, result, base, &adapters), result.held_out->nll) << scheme;
+    const auto magnitude = adapters.entries()[0].magnitude.span<float>();
+    std::vector<float> trained(magnitude.begin(), magnitude.end());
+    adapters.init_magnitudes(cpu.ctx, model::BaseWeights(base, DType::BF16));
+    EXPECT_FALSE(std::ranges::equal(trained, magnitude)) << "magnitudes are trained";
   }
 }
 

@@ -269,7 +269,7 @@ TEST(DpoRun, GradientsEqualTheFormulas) {
   Rng rng(17);
   for (const auto& entry : adapters.entries())
     for (float& x : entry.b.span<float>()) x = 0.05f * (2 * rng.uniform() - 1);
-  adapters.prepare(cpu.ctx);
+  adapters.prepare(cpu.ctx, base);
   model::Transformer transformer(reader.arch(), base, &adapters), reference(reader.arch(), base);
   text::PackOptions options;
   options.seq_len = 64;

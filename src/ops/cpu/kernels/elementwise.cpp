@@ -89,6 +89,18 @@ void rmsnorm_dweight(Rows dy, Rows x, const float* rstd, float* dweight, Index r
   }
 }
 
+void scale_columns(Rows x, const float* row, Rows out, Index rows, Index cols) {
+  with_activation(x.type, [&](auto* in_tag) {
+    with_activation(out.type, [&](auto* out_tag) {
+      for (Index r = 0; r < rows; ++r) {
+        const auto* in = row_of<TEMPER_TYPE(in_tag)>(x, r);
+        auto* y = row_of<TEMPER_TYPE(out_tag)>(out, r);
+        for_columns(cols, [&](Index c, auto get, auto put) { put(y + c, get(in + c) * get(row + c)); });
+      }
+    });
+  });
+}
+
 void dropout(Rows x, Rows out, Index rows, Index cols, const Dropout& d) {
   constexpr Index kGroup = 4 * kLanes;  // what sixteen counters serve
   const Vec factor(1.0f / (1.0f - d.p));

@@ -9,6 +9,7 @@ void convert(Rows in, Rows out, Index rows, Index cols);
 void scaled_copy(const float* in, Index in_stride, Rows out, Index rows, Index cols, float alpha, bool accumulate);
 void add(Rows a, Rows b, Rows out, Index rows, Index cols);
 void scale(float* x, Index n, float factor);
+void scale_columns(Rows x, const float* row, Rows out, Index rows, Index cols);
 void dropout(Rows x, Rows out, Index rows, Index cols, const Dropout& d);
 void rmsnorm(Rows x, const float* weight, float eps, Rows y, float* rstd, Index rows, Index cols);
 void rmsnorm_backward(Rows dy, Rows x, const float* weight, const float* rstd, Rows dx, Index rows, Index cols);
@@ -32,14 +33,14 @@ void distill(Rows logits, Rows teacher, const std::int32_t* targets, const Disti
              Rows dlogits, Index rows, Index cols);
 void distill_top(Rows logits, const TopRows& teacher, const std::int32_t* targets, const DistillFactors& f, float* nll,
                  float* kl, Rows dlogits, Index rows, Index cols);
-void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale, Rows out,
-                Index rows, Index cols);
+void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale,
+                const float* gain, Rows out, Index rows, Index cols);
 bool all_finite(Rows x, Index rows, Index cols);
 void adamw(float* param, const float* grad, float* m, float* v, Index n, const AdamWFactors& f);
 void lion(float* param, const float* grad, float* m, Index n, const LionFactors& f);
 void stochastic_bf16(const float* in, std::uint16_t* out, Index n, std::uint64_t seed, std::uint64_t stream,
                      std::uint64_t first);
-double sum_of_squares(const float* x, Index n);
+double dot(const float* x, const float* y, Index n);
 void few_rows_product(Rows a, Rows b, Rows c, Index m, Index k, float alpha, bool accumulate, Index begin, Index end);
 
 }  // namespace temper::ops::cpu::TEMPER_KERNEL_NS

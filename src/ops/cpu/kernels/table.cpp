@@ -12,6 +12,7 @@ const Kernels& TEMPER_JOIN(TEMPER_KERNEL_NS, _kernels)() {
       .scaled_copy = k::scaled_copy,
       .add = k::add,
       .scale = k::scale,
+      .scale_columns = k::scale_columns,
       .dropout = k::dropout,
       .rmsnorm = k::rmsnorm,
       .rmsnorm_backward = k::rmsnorm_backward,
@@ -36,7 +37,7 @@ const Kernels& TEMPER_JOIN(TEMPER_KERNEL_NS, _kernels)() {
       .adamw = k::adamw,
       .lion = k::lion,
       .stochastic_bf16 = k::stochastic_bf16,
-      .sum_of_squares = k::sum_of_squares,
+      .dot = k::dot,
       .few_rows_product = k::few_rows_product,
   };
   return kTable;

@@ -5,18 +5,19 @@
 
 namespace temper::ops::cpu::TEMPER_KERNEL_NS {
 
-void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale, Rows out,
-                Index rows, Index cols) {
+void merge_lora(Rows base, const float* a, Index a_stride, const float* b, Index b_stride, Index rank, float scale,
+                const float* gain, Rows out, Index rows, Index cols) {
   const Vec factor(scale);
   with_storage(base.type, [&](auto* base_tag) {
     with_storage(out.type, [&](auto* out_tag) {
       for (Index n = 0; n < rows; ++n) {
+        const Vec whole(gain ? gain[n] : 1.0f);  // a product with 1 changes nothing
         const auto* w = row_of<TEMPER_TYPE(base_tag)>(base, n);
         auto* y = row_of<TEMPER_TYPE(out_tag)>(out, n);
         for_columns(cols, [&](Index c, auto get, auto put) {
           Vec total(0.0f);
           for (Index r = 0; r < rank; ++r) total = total + Vec(b[n * b_stride + r]) * get(a + r * a_stride + c);
-          put(y + c, get(w + c) + factor * total);
+          put(y + c, whole * (get(w + c) + factor * total));
         });
       }
     });
@@ -36,12 +37,13 @@ bool all_finite(Rows x, Index rows, Index cols) {
   return finite;
 }
 
-double sum_of_squares(const float* x, Index n) {
+double dot(const float* x, const float* y, Index n) {
   double lanes[kLanes] = {};
   for_columns(n, [&](Index c, auto get, auto) {
-    float values[kLanes];
-    store(values, get(x + c));
-    for (int i = 0; i < kLanes; ++i) lanes[i] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+    float left[kLanes], right[kLanes];
+    store(left, get(x + c));
+    store(right, get(y + c));
+    for (int i = 0; i < kLanes; ++i) lanes[i] += static_cast<double>(left[i]) * static_cast<double>(right[i]);
   });
   double total = 0.0;
   for (int i = 0; i < kLanes; ++i) total += lanes[i];
