@@ -182,7 +182,7 @@ int main(int argc, char** argv) {
   const RandomBatch batch(tokens, document, reader.arch().vocab_size);
   const auto update = [&] {
     ops::adamw(ctx, adapters.parameters(), adapters.gradients(), m, v, {.lr = 1e-5f});
-    adapters.prepare(ctx);
+    adapters.prepare(ctx, base);
     ops::zero(ctx, adapters.gradients());
   };
   update();
