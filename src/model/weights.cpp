@@ -115,7 +115,13 @@ TensorView BaseWeights::tensor(std::size_t index) const {
 
 TensorView BaseWeights::values(const ExecContext& ctx, std::size_t index, DType dtype) const {
   const ops::Weight& weight = weights_[index];
-  if (!weight.encoded.codec) return weight.dense;
+  if (!weight.encoded.codec) {
+    const bool converted = weight.dense.dtype != storage_ && !trained(index) && table_[index].role == quant::Role::Linear;
+    if (!converted) return weight.dense;
+    const TensorView stored = ctx.workspace->allocate(storage_, table_[index].shape);  // Hold::Operands
+    reader_.read(index, stored);
+    return stored;
+  }
   const TensorView out = ctx.workspace->allocate(dtype, table_[index].shape);
   if (dtype != DType::F16) {
     ops::decode(ctx, weight.encoded, out);

@@ -74,7 +74,7 @@ class BaseWeights : public WeightSource {
   /// A tensor as resident: matrices in storage(), norms F32; a trained one is its master, F32. Throws LogicError for one
   /// that is held in a number format, or converted for products.
   TensorView tensor(std::size_t index) const;
-  /// The values of a matrix: as it is resident, or, of one in a number format, decoded to `dtype` in the workspace.
+  /// The values of a matrix as the file has them, resident or in the workspace; of one in a number format, decoded to `dtype`.
   TensorView values(const ExecContext& ctx, std::size_t index, DType dtype) const;
   /// True if a matrix is held in a number format.
   bool encoded(std::size_t index) const { return weights_[index].encoded.codec != nullptr; }

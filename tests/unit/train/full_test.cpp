@@ -154,6 +154,22 @@ TEST(FullRuns, WeightsOfAnotherModelAreRefused) {
   }
 }
 
+/// Whether the base is held for training or, in another dtype, for evaluation: gains are those of the stored weights.
+TEST(Dora, GainsAreThoseOfTheStoredBase) {
+  const testing::TemporaryFolder folder;
+  testing::write_random_model(folder / "model", {.dtype = DType::F32});
+  CpuContext cpu(DType::BF16);
+  const auto reader = model::CheckpointReader::open(folder / "model");
+  const model::BaseWeights stored(reader, DType::BF16), operands(reader, DType::BF16, model::Hold::Operands);
+  model::LoraConfig config{.r = 4, .alpha = 8, .target_modules = {}};
+  config.dora = true;
+  model::Adapters adapters(reader.table(), config, 3);
+  adapters.init_magnitudes(cpu.ctx, stored);
+  adapters.prepare(cpu.ctx, operands);
+  for (const auto& entry : adapters.entries())
+    for (const float gain : entry.gain.span<float>()) ASSERT_EQ(gain, 1.0f);
+}
+
 /// Gains of DoRA are made from base and adapters when a run is opened, to the bit as they were when it ended.
 TEST(Dora, ReopensAsItWasTrained) {
   for (const char* scheme : {"none", "q4_0"}) {
