@@ -33,6 +33,10 @@ enum class ObjectiveKind { CrossEntropy, Distill, Dpo };
 /// Biases trained beside adapters: none, every one of the model, or those of adapted projections (peft's `bias`).
 enum class LoraBias { None, All, LoraOnly };
 
+/// First values of adapters. Random: A Kaiming-uniform, B zero. LoftQ: what rounding the base has lost, as near as the rank
+/// allows.
+enum class LoraInit { Random, LoftQ };
+
 enum class OptimizerName { AdamW, Lion };
 
 /// What optimizer states are kept in. Bf16: stochastically rounded; Bits8: codes with a factor per block of 256.
@@ -95,7 +99,8 @@ struct LoraOptions {
   double alpha = 32;
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.
-  bool dora = false;    ///< Weight-decomposed: a magnitude for each row beside the adapters.
+  LoraInit init = LoraInit::Random;
+  bool dora = false;  ///< Weight-decomposed: a magnitude for each row beside the adapters.
   LoraBias bias = LoraBias::None;
   std::vector<std::string> modules_to_save = {};      ///< embed_tokens, lm_head: trained whole beside the adapters.
   std::vector<std::string> rank_pattern = {};         ///< "q_proj=8": ranks of modules that differ from r.

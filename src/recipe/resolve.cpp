@@ -92,6 +92,13 @@ void resolve_train(Recipe& recipe) {
                     train.mode == TrainMode::Full ? "full" : "quantization");
   if (recipe.lora.adapter_any_base && recipe.lora.adapter.empty())
     throw BadRecipe("lora.adapter_any_base without lora.adapter: give the adapter, or leave it out");
+  if (recipe.lora.init == LoraInit::LoftQ && recipe.model.base_format == ModelOptions().base_format)
+    throw BadRecipe(
+        "lora.init loftq without model.base_format: adapters begin as what rounding a 16-bit base has lost; give "
+        "model.base_format (nf4-dq say), or leave lora.init out");
+  if (recipe.lora.init == LoraInit::LoftQ && !recipe.lora.adapter.empty())
+    throw BadRecipe("lora.init loftq with lora.adapter ({}): both say what adapters begin as; keep one",
+                    recipe.lora.adapter);
   if (recipe.lora.dora && recipe.lora.dropout > 0)
     throw BadRecipe("lora.dora with lora.dropout ({}): not computed together; set one of them to its default",
                     recipe.lora.dropout);

@@ -37,6 +37,14 @@ std::vector<Option> method_options() {
       {"lora.layers_to_transform", "--lora-layers", field<&Recipe::lora, &L::layers_to_transform>(), kTrain,
        "Layers that get adapters: 0,2-5; empty: all"},
       {"lora.rslora", "--rslora", field<&Recipe::lora, &L::rslora>(), kTrain, "Scale adapters by alpha / sqrt(r)"},
+      {.key = "lora.init",
+       .flag = "--lora-init",
+       .field = field<&Recipe::lora, &L::init>(),
+       .verbs = kTrain,
+       .help =
+           "First values of adapters: random (B zero), or loftq (what rounding to model.base_format has lost, as near as "
+           "the rank allows)",
+       .choices = {"random", "loftq"}},
       {"lora.dora", "--dora", field<&Recipe::lora, &L::dora>(), kTrain,
        "DoRA: the magnitude of each row of a weight is trained beside the adapters (docs/training.md)"},
       {.key = "lora.bias",

@@ -128,7 +128,7 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
   if (loaded) {
     restore(loaded->state);
   } else {
-    parts_.begin(ctx_, recipe.lora, base_);
+    parts_.begin(ctx_, recipe, base_);
     learnt_.calibrate(ctx_, qat_.unmerged(ctx_), data_.train);
   }
   if (!recipe.train.memory.empty()) fit_memory();

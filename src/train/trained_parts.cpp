@@ -7,6 +7,7 @@
 #include "model/peft.h"
 #include "train/fingerprint.h"
 #include "train/first_adapter.h"
+#include "train/loftq.h"
 #include "train/lora_options.h"
 #include "train/run_folder.h"
 
@@ -45,10 +46,11 @@ TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::Checkpoint
   list_.add(weights_->array());
 }
 
-void TrainedParts::begin(const ExecContext& ctx, const recipe::LoraOptions& lora, const model::BaseWeights& base) {
-  if (adapters_) adapters_->init_magnitudes(ctx, base);
-  if (lora.adapter.empty()) return;
-  take_first_adapter(ctx, lora, reader_, *adapters_, weights_.get());
+void TrainedParts::begin(const ExecContext& ctx, const recipe::Recipe& recipe, const model::BaseWeights& base) {
+  if (!adapters_) return;
+  if (!recipe.lora.adapter.empty()) return take_first_adapter(ctx, recipe.lora, reader_, *adapters_, weights_.get());
+  if (recipe.lora.init == recipe::LoraInit::LoftQ) begin_with_lost(ctx, recipe.model.path, base, *adapters_);
+  adapters_->init_magnitudes(ctx, base);
 }
 
 void TrainedParts::save(const ExecContext& ctx, const std::filesystem::path& run, eval::RunInfo& info) const {

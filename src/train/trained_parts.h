@@ -23,9 +23,9 @@ class TrainedParts {
   /// rank below 1, and as model::tensors_beside.
   TrainedParts(const recipe::Recipe& recipe, const model::CheckpointReader& reader, model::BaseWeights& base);
 
-  /// First values of a new run that are not random: magnitudes of DoRA, or all from lora.adapter. Throws as
+  /// First values of a new run that are not random: magnitudes of DoRA, LoftQ, or all from lora.adapter. Throws as
   /// take_first_adapter (train/first_adapter.h).
-  void begin(const ExecContext& ctx, const recipe::LoraOptions& lora, const model::BaseWeights& base);
+  void begin(const ExecContext& ctx, const recipe::Recipe& recipe, const model::BaseWeights& base);
 
   Masters masters() const { return {adapters_.get(), weights_.get()}; }
   const model::Trainables& list() const { return list_; }
