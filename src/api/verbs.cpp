@@ -110,7 +110,9 @@ Outcome generate(const Recipe& recipe, const TextSink& sink) {
   eval::Generator generator(engine.context(), *model);
   const auto prompt =
       eval::prompt_ids(model->tokenizer(), recipe.generate.prompt, recipe.generate.system, recipe.generate.raw);
-  const eval::Generation generation = generator.generate(prompt, generation_options(recipe.generate), sink);
+  eval::GenerationOptions options = generation_options(recipe.generate);
+  options.part = eval::answer_part(model->tokenizer(), recipe.generate.raw);
+  const eval::Generation generation = generator.generate(prompt, options, sink);
   log_info("{} tokens in {:.2f} s ({:.1f} tokens/s), prompt of {} in {:.2f} s; stopped: {}", generation.ids.size(),
            generation.seconds, static_cast<double>(generation.ids.size()) / std::max(generation.seconds, 1e-9),
            generation.prompt_tokens, generation.prompt_seconds, eval::stop_reason_name(generation.stop));

@@ -61,7 +61,8 @@ std::vector<text::Sample> choice_samples(const ChoiceItem& item, const text::Tok
   const bool spaced = !item.question.empty() && is_space(item.question.back());
   std::vector<text::Sample> samples;
   for (const std::string& choice : item.choices) {
-    const std::vector<std::int32_t> answer = tokenizer.encode(spaced || is_space(choice[0]) ? choice : " " + choice, true);
+    const std::vector<std::int32_t> answer =
+        tokenizer.encode(spaced || is_space(choice[0]) ? choice : " " + choice, true, text::TextPart::kContinuation);
     text::Sample sample;
     sample.row = item.row;
     sample.ids = question;

@@ -109,7 +109,7 @@ Generation Generator::generate(std::span<const std::int32_t> prompt, const Gener
   prefill(prompt, logits);
   result.prompt_seconds = seconds_since(start);
   start = std::chrono::steady_clock::now();
-  text::Utf8Stream stream;
+  text::TextStream stream(tokenizer, /*skip_special=*/true, options.part);
   const auto emit = [&](const std::string& piece) {
     result.text += piece;
     if (sink && !piece.empty()) sink(piece);
@@ -125,7 +125,7 @@ Generation Generator::generate(std::span<const std::int32_t> prompt, const Gener
       break;
     }
     result.ids.push_back(id);
-    if (!tokenizer.is_special(id)) emit(stream.push(tokenizer.token_bytes(id)));
+    emit(stream.push(id));
     if (static_cast<std::int64_t>(result.ids.size()) == options.max_tokens) break;
     if (cache_.length == cache_.capacity) {
       result.stop = StopReason::ContextFull;
@@ -145,7 +145,9 @@ ChatSession::ChatSession(const ExecContext& ctx, LoadedModel& model, const std::
       system_(system_messages(system)),
       messages_(system_) {}
 
-Generation ChatSession::say(const std::string& user, const GenerationOptions& options, const TextSink& sink) {
+Generation ChatSession::say(const std::string& user, const GenerationOptions& how, const TextSink& sink) {
+  GenerationOptions options = how;
+  options.part = text::TextPart::kWhole;
   text::Json messages = messages_;
   messages.push_back(turn("user", user));
   Generation answer = generator_.generate(render_ids(generator_.model().tokenizer(), template_, messages), options, sink);
@@ -156,9 +158,13 @@ Generation ChatSession::say(const std::string& user, const GenerationOptions& op
 
 void ChatSession::reset() { messages_ = system_; }
 
+text::TextPart answer_part(const text::Tokenizer& tokenizer, bool raw) {
+  return raw || !tokenizer.chat_template() ? text::TextPart::kContinuation : text::TextPart::kWhole;
+}
+
 std::vector<std::int32_t> prompt_ids(const text::Tokenizer& tokenizer, const std::string& prompt, const std::string& system,
                                      bool raw) {
-  if (raw || !tokenizer.chat_template()) {
+  if (answer_part(tokenizer, raw) == text::TextPart::kContinuation) {
     std::vector<std::int32_t> ids = tokenizer.encode(prompt, /*parse_special=*/true);
     if (tokenizer.adds_bos() && tokenizer.bos_id()) ids.insert(ids.begin(), *tokenizer.bos_id());
     return ids;

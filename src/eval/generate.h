@@ -11,6 +11,7 @@
 #include "eval/loaded_model.h"
 #include "eval/sampler.h"
 #include "text/chat_template.h"
+#include "text/text_part.h"
 
 namespace temper::eval {
 
@@ -18,6 +19,9 @@ struct GenerationOptions {
   SamplingOptions sampling;
   std::uint64_t seed = 0;
   std::int64_t max_tokens = 256;  ///< New tokens at most.
+  /// Whether the new text goes on the prompt, or is a text of its own (a turn), from which a tokenizer's leading space is
+  /// taken away.
+  text::TextPart part = text::TextPart::kContinuation;
 };
 
 enum class StopReason { EndOfText, MaxTokens, ContextFull, Interrupted };
@@ -80,5 +84,7 @@ class ChatSession {
 /// stands with BOS if the tokenizer adds one (`raw`, or a model without a template).
 std::vector<std::int32_t> prompt_ids(const text::Tokenizer& tokenizer, const std::string& prompt, const std::string& system,
                                      bool raw);
+/// What is generated after such a prompt: a turn, or more of the prompt's text.
+text::TextPart answer_part(const text::Tokenizer& tokenizer, bool raw);
 
 }  // namespace temper::eval

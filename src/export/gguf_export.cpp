@@ -73,7 +73,16 @@ void add_tokenizer(files::GgufWriter& writer, const text::GgufTokenizer& t) {
   writer.add_string("tokenizer.ggml.pre", t.pre);
   writer.add_string_array("tokenizer.ggml.tokens", t.tokens);
   writer.add_i32_array("tokenizer.ggml.token_type", t.token_type);
-  writer.add_string_array("tokenizer.ggml.merges", t.merges);
+  if (t.model == "gpt2") {
+    writer.add_string_array("tokenizer.ggml.merges", t.merges);
+  } else {
+    writer.add_f32_array("tokenizer.ggml.scores", t.scores);
+  }
+  if (t.remove_extra_whitespaces) writer.add_bool("tokenizer.ggml.remove_extra_whitespaces", true);
+  if (!t.precompiled_charsmap.empty()) {
+    const auto map = std::as_bytes(std::span(t.precompiled_charsmap));
+    writer.add_value("tokenizer.ggml.precompiled_charsmap", files::GgufArray{files::GgufType::U8, map.size(), map, {}});
+  }
   const auto id = [&](const char* key, std::optional<std::int32_t> value) {
     if (value) writer.add_u32(key, static_cast<std::uint32_t>(*value));
   };
@@ -109,6 +118,7 @@ void add_metadata(files::GgufWriter& writer, const ExportSource& source, const G
     for (std::int64_t id = static_cast<std::int64_t>(tokenizer.tokens.size()); id < source.arch().vocab_size; ++id) {
       tokenizer.tokens.push_back(fmt::format("[PAD{}]", id));
       tokenizer.token_type.push_back(5);
+      if (tokenizer.model != "gpt2") tokenizer.scores.push_back(-10000.0F);  // as llama.cpp's converter
     }
     add_tokenizer(writer, tokenizer);
   }

@@ -121,6 +121,8 @@ void HfFolder::write(const Pack& pack) const {
   }
   writer.commit();
   write_file(folder_ / "tokenizer.json", source_.tokenizer().to_hf_json());
+  if (const std::string& model = source_.tokenizer().sentencepiece_model(); !model.empty())
+    write_file(folder_ / "tokenizer.model", model);
   write_file(folder_ / "tokenizer_config.json", source_.tokenizer().to_hf_config_json());
   write_file(folder_ / "generation_config.json", generation_config(source_).dump(2) + "\n");
   write_file(folder_ / "config.json", config.dump(2) + "\n");

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <queue>
 
 #include "base/error.h"
+#include "text/merge_pairs.h"
 #include "text/unicode.h"
 
 namespace temper::text {
@@ -12,17 +12,6 @@ namespace {
 
 constexpr std::size_t kMaxCachedWord = 128;     // bytes; longer words seldom come again
 constexpr std::size_t kMaxCachedWords = 16384;  // per shard
-
-/// A pair of neighbours that could be merged. It is stale once either symbol has changed.
-struct Candidate {
-  std::int32_t rank, position, left, right, result;
-  /// For a heap whose top is the best rank, leftmost.
-  bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : position > other.position; }
-};
-
-struct Symbol {
-  std::int32_t id, previous, next;  // id is -1 once merged into the symbol before
-};
 
 }  // namespace
 
@@ -33,10 +22,7 @@ std::size_t Bpe::slot_of(std::uint64_t pair) {
 
 Bpe::Bpe(const TokenIds& ids, const std::vector<std::string>& merges, const BpeOptions& options, const std::string& origin)
     : options_(options), cache_(std::make_unique<std::array<Shard, kShards>>()) {
-  for (unsigned b = 0; b < 256; ++b) {
-    const char byte = static_cast<char>(static_cast<unsigned char>(b));
-    if (const auto found = ids.find(bytes_to_alphabet({&byte, 1})); found != ids.end()) byte_ids_[b] = found->second;
-  }
+  index_symbols(ids);
   merges_.resize(std::bit_ceil(merges.size() * 2 + 1));
   std::string result;
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
@@ -59,8 +45,22 @@ Bpe::Bpe(const TokenIds& ids, const std::vector<std::string>& merges, const BpeO
   }
   if (options_.ignore_merges) {
     for (const auto& [text, id] : ids) {
-      if (auto bytes = alphabet_to_bytes(text)) words_.emplace(*std::move(bytes), id);
+      auto bytes = options_.bytes ? alphabet_to_bytes(text) : std::string(text);
+      if (bytes) words_.emplace(*std::move(bytes), id);
     }
+  }
+}
+
+void Bpe::index_symbols(const TokenIds& ids) {
+  for (unsigned b = 0; options_.bytes && b < 256; ++b) {
+    const char byte = static_cast<char>(static_cast<unsigned char>(b));
+    if (const auto found = ids.find(bytes_to_alphabet({&byte, 1})); found != ids.end()) byte_ids_[b] = found->second;
+  }
+  if (options_.bytes) return;
+  for (const auto& [text, id] : ids) {
+    if (text.empty()) continue;
+    const Utf8Step step = read_utf8(text);
+    if (step.ok && step.length == text.size()) characters_.emplace(step.code_point, id);
   }
 }
 
@@ -87,8 +87,19 @@ const Bpe::Merge* Bpe::find(std::int32_t left, std::int32_t right) const {
 
 void Bpe::first_symbols(std::string_view word, std::vector<std::int32_t>& ids) const {
   bool after_unknown = false;
-  for (const char c : word) {
-    const auto& id = byte_ids_[static_cast<unsigned char>(c)];
+  for (std::size_t i = 0, length = 1; i < word.size(); i += length) {
+    std::optional<std::int32_t> id;
+    if (options_.bytes) {
+      id = byte_ids_[static_cast<unsigned char>(word[i])];
+    } else {
+      const Utf8Step step = read_utf8(word.substr(i));
+      length = step.length;
+      if (const auto found = characters_.find(step.code_point); found != characters_.end()) id = found->second;
+      if (!id && append_bytes(options_.byte_tokens, word.substr(i, length), ids)) {
+        after_unknown = false;
+        continue;
+      }
+    }
     if (id) {
       ids.push_back(*id);
     } else if (options_.unknown && !(options_.fuse_unknown && after_unknown)) {
@@ -101,38 +112,13 @@ void Bpe::first_symbols(std::string_view word, std::vector<std::int32_t>& ids) c
 std::vector<std::int32_t> Bpe::merge(std::string_view word) const {
   std::vector<std::int32_t> ids;
   first_symbols(word, ids);
-  const auto count = static_cast<std::int32_t>(ids.size());
-  std::vector<Symbol> symbols;
-  symbols.reserve(ids.size());
-  for (std::int32_t i = 0; i < count; ++i)
-    symbols.push_back({ids[static_cast<std::size_t>(i)], i - 1, i + 1 < count ? i + 1 : -1});
-  const auto at = [&symbols](std::int32_t i) -> Symbol& { return symbols[static_cast<std::size_t>(i)]; };
-
-  std::vector<Candidate> storage;
-  storage.reserve(ids.size());
-  std::priority_queue<Candidate> queue(std::less<Candidate>{}, std::move(storage));
-  const auto offer = [&](std::int32_t position) {
-    const Symbol& left = at(position);
-    if (left.next < 0) return;
-    const Symbol& right = at(left.next);
-    if (const Merge* found = find(left.id, right.id)) queue.push({found->rank, position, left.id, right.id, found->result});
-  };
-  for (std::int32_t i = 0; i + 1 < count; ++i) offer(i);
-  while (!queue.empty()) {
-    const Candidate best = queue.top();
-    queue.pop();
-    Symbol& left = at(best.position);
-    if (left.id != best.left || left.next < 0 || at(left.next).id != best.right) continue;
-    Symbol& right = at(left.next);
-    left.id = best.result;
-    left.next = right.next;
-    right.id = -1;
-    if (left.next >= 0) at(left.next).previous = best.position;
-    if (left.previous >= 0) offer(left.previous);
-    offer(best.position);
-  }
+  std::vector<MergeSymbol> symbols = merge_symbols(ids);
+  merge_pairs(symbols, [this](const MergeSymbol& left, const MergeSymbol& right) -> std::optional<PairMerge> {
+    const Merge* found = find(left.id, right.id);
+    return found != nullptr ? std::optional(PairMerge{found->rank, found->result}) : std::nullopt;
+  });
   ids.clear();
-  for (const Symbol& symbol : symbols) {
+  for (const MergeSymbol& symbol : symbols) {
     if (symbol.id >= 0) ids.push_back(symbol.id);
   }
   return ids;

@@ -1,5 +1,6 @@
-// Byte-pair encoding of one word's bytes: the best-ranked pair of neighbours is merged until none is left, the leftmost
-// first among equals (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909; on bytes: GPT-2).
+// Byte-pair encoding of one word by ranked merges: the best-ranked pair of neighbours is merged until none is left, the
+// leftmost first among equals (Sennrich et al. 2016, https://arxiv.org/abs/1508.07909). It sets out from bytes (GPT-2), or
+// from characters, those without a token being written as bytes (what Hugging Face makes of SentencePiece's BPE).
 #pragma once
 
 #include <array>
@@ -12,26 +13,27 @@
 #include <unordered_map>
 #include <vector>
 
+#include "text/word_model.h"
+
 namespace temper::text {
 
-/// Token texts, in the byte-to-character alphabet, to ids.
-using TokenIds = std::unordered_map<std::string_view, std::int32_t>;
-
 struct BpeOptions {
-  bool ignore_merges = false;           ///< a word that is a token is that token
-  std::optional<std::int32_t> unknown;  ///< for bytes without a token; without it they are dropped, as HF tokenizers does
-  bool fuse_unknown = false;            ///< one `unknown` for a run of such bytes
+  bool bytes = true;                         ///< token texts are in the byte-to-character alphabet; else words are UTF-8
+  bool ignore_merges = false;                ///< a word that is a token is that token
+  std::optional<std::int32_t> unknown = {};  ///< for what has no token; without it that is dropped, as HF tokenizers does
+  bool fuse_unknown = false;                 ///< one `unknown` for a run of what has none
+  ByteTokens byte_tokens = {};               ///< for characters without a token, where `bytes` is false
 };
 
-/// Immutable but for a cache of words; may be used from several threads at once.
-class Bpe {
+/// Immutable but for a cache of words.
+class Bpe final : public WordModel {
  public:
-  /// `merges` are "left right" in the alphabet, best first; `ids` must outlive the constructor only. Throws BadFile, naming
+  /// `merges` are "left right" as token texts, best first; `ids` must outlive the constructor only. Throws BadFile, naming
   /// `origin`, for a merge that has not two parts, or whose parts or result `ids` does not have, or that comes twice.
   Bpe(const TokenIds& ids, const std::vector<std::string>& merges, const BpeOptions& options, const std::string& origin);
 
-  /// Appends the ids of `word`, any bytes.
-  void encode(std::string_view word, std::vector<std::int32_t>& out) const;
+  /// `word`: any bytes, or UTF-8 where symbols are characters.
+  void encode(std::string_view word, std::vector<std::int32_t>& out) const override;
 
  private:
   struct Merge {
@@ -54,13 +56,15 @@ class Bpe {
   static std::size_t slot_of(std::uint64_t pair);
   void insert(const Merge& merge, const std::string& text, const std::string& origin);
   const Merge* find(std::int32_t left, std::int32_t right) const;
+  void index_symbols(const TokenIds& ids);
   void first_symbols(std::string_view word, std::vector<std::int32_t>& ids) const;
   std::vector<std::int32_t> merge(std::string_view word) const;
 
   BpeOptions options_;
-  std::array<std::optional<std::int32_t>, 256> byte_ids_;
-  std::vector<Merge> merges_;   // open addressing, a power of two
-  ByText<std::int32_t> words_;  // bytes of every token; only with ignore_merges
+  ByteTokens byte_ids_;                                    // where symbols are bytes
+  std::unordered_map<char32_t, std::int32_t> characters_;  // where they are characters
+  std::vector<Merge> merges_;                              // open addressing, a power of two
+  ByText<std::int32_t> words_;                             // what every token stands for; only with ignore_merges
   std::unique_ptr<std::array<Shard, kShards>> cache_;
 };
 

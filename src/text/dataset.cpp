@@ -218,18 +218,23 @@ class RowReader {
     if (tokenizer_.eos_id()) sample.ids.push_back(*tokenizer_.eos_id());
   }
 
-  void add(Sample& sample, std::string_view part) const {
-    const std::vector<std::int32_t> ids = tokenizer_.encode(part, true);
+  void add(Sample& sample, std::string_view content, TextPart part) const {
+    const std::vector<std::int32_t> ids = tokenizer_.encode(content, true, part);
     sample.ids.insert(sample.ids.end(), ids.begin(), ids.end());
+  }
+
+  /// What follows on `ids`: as if both were one text.
+  TextPart part_after(const std::vector<std::int32_t>& ids) const {
+    return !ids.empty() && tokenizer_.is_added(ids.back()) ? TextPart::kAfterToken : TextPart::kContinuation;
   }
 
   /// Prompt and answer, tokenized apart; with BOS and EOS around them if `framed`.
   Sample join_labelled(const std::string& prompt, const std::string& answer, bool framed) const {
     Sample sample;
     if (framed) begin(sample);
-    add(sample, prompt);
+    add(sample, prompt, TextPart::kWhole);
     const std::size_t first = std::max<std::size_t>(sample.ids.size(), 1);
-    add(sample, answer);
+    add(sample, answer, prompt.empty() ? TextPart::kWhole : part_after(sample.ids));
     if (framed) end(sample);
     sample.labelled.assign(sample.ids.size(), 0);
     for (std::size_t i = first; i < sample.ids.size(); ++i) sample.labelled[i] = 1;
@@ -239,7 +244,7 @@ class RowReader {
   Sample from_text(const std::string& content) const {
     Sample sample;
     begin(sample);
-    add(sample, content);
+    add(sample, content, TextPart::kWhole);
     end(sample);
     sample.labelled.assign(sample.ids.size(), 1);
     if (!sample.labelled.empty()) sample.labelled[0] = 0;

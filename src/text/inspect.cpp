@@ -13,7 +13,8 @@ constexpr const char* kReset = "\x1b[0m";
 
 /// Tokens [begin, end) as text; a character that lies in several tokens comes out whole.
 std::string piece(const Sample& sample, const Tokenizer& tokenizer, std::size_t begin, std::size_t end) {
-  return tokenizer.decode(std::span(sample.ids).subspan(begin, end - begin), false);
+  return tokenizer.decode(std::span(sample.ids).subspan(begin, end - begin), false,
+                          begin == 0 ? TextPart::kWhole : TextPart::kContinuation);
 }
 
 /// One token on one line: control characters and quotes escaped.

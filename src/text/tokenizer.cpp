@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "base/error.h"
 #include "files/gguf.h"
@@ -17,6 +18,14 @@ constexpr std::array<std::string_view, 11> kEndOfTurn = {
 };
 
 }  // namespace
+
+std::optional<unsigned char> byte_of_token(std::string_view text) {
+  if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return std::nullopt;
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(text.data() + 3, text.data() + 5, value, 16);
+  const bool whole = error == std::errc() && end == text.data() + 5;
+  return whole ? std::optional(static_cast<unsigned char>(value)) : std::nullopt;
+}
 
 bool ends_turn(std::string_view text) { return std::find(kEndOfTurn.begin(), kEndOfTurn.end(), text) != kEndOfTurn.end(); }
 
@@ -44,15 +53,26 @@ void Tokenizer::Impl::index_tokens() {
   }
 }
 
-std::string Tokenizer::Impl::normalized(std::string_view text) const {
-  std::string result(text);
-  for (const NormalForm form : normal_forms) result = normalize(result, form);
-  return result;
+ByteTokens Tokenizer::Impl::byte_tokens() const {
+  ByteTokens tokens;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (kinds[i] != Kind::kByte) continue;
+    if (const auto byte = byte_of_token(texts[i])) tokens[*byte] = static_cast<std::int32_t>(i);
+  }
+  return tokens;
+}
+
+TokenIds Tokenizer::Impl::normal_ids() const {
+  TokenIds normal;
+  for (const auto& [text, id] : ids) {
+    if (kinds[static_cast<std::size_t>(id)] == Kind::kNormal) normal.emplace(text, id);
+  }
+  return normal;
 }
 
 void Tokenizer::Impl::finish(std::vector<std::int32_t> more_eog) {
   for (const AddedToken& token : added) {
-    const std::string content = token.normalized ? normalized(token.content) : token.content;
+    const std::string content = token.normalized ? normalizer.apply(token.content, TextPart::kWhole) : token.content;
     if (!content.empty()) (token.normalized ? normalized_matcher : raw_matcher).add(token, content);
   }
   eog = std::move(more_eog);
@@ -80,28 +100,27 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path) ? from_hf_folder(path) : from_gguf(files::GgufFile(path));
 }
 
-std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool parse_special) const {
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool parse_special, TextPart part) const {
   std::string repaired;
   if (!is_valid_utf8(text)) text = repaired = replace_invalid_utf8(text);
   std::vector<std::int32_t> out;
   out.reserve(text.size() / 3);
-  const auto encode_words = [&](std::string_view part) {
-    impl_->pre_tokenizer->split(part, [&](std::string_view word) { impl_->bpe->encode(word, out); });
-  };
   for (const auto& piece : impl_->raw_matcher.split(text, parse_special)) {
     if (piece.id >= 0) {
       out.push_back(piece.id);
       continue;
     }
+    const TextPart place = piece.text.data() == text.data() ? part : TextPart::kAfterToken;
     std::string normal;
-    std::string_view part = piece.text;
-    if (!impl_->normal_forms.empty()) part = normal = impl_->normalized(part);
-    for (const auto& inner : impl_->normalized_matcher.split(part, parse_special)) {
+    std::string_view section = piece.text;
+    if (!impl_->normalizer.steps().empty()) section = normal = impl_->normalizer.apply(section, place);
+    for (const auto& inner : impl_->normalized_matcher.split(section, parse_special)) {
       if (inner.id >= 0) {
         out.push_back(inner.id);
-      } else {
-        encode_words(inner.text);
+        continue;
       }
+      impl_->pre_tokenizer->split(inner.text, inner.text.data() == section.data() ? place : TextPart::kAfterToken,
+                                  [&](std::string_view word) { impl_->model->encode(word, out); });
     }
   }
   return out;
@@ -118,17 +137,39 @@ std::vector<std::int32_t> Tokenizer::encode_with_special(std::string_view text) 
 bool Tokenizer::adds_bos() const { return !impl_->prefix.empty(); }
 bool Tokenizer::adds_eos() const { return !impl_->suffix.empty(); }
 
-std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
-  std::string bytes;
-  for (const std::int32_t id : ids) {
-    if (!(skip_special && is_special(id))) bytes += token_bytes(id);
+std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special, TextPart part) const {
+  TextStream stream(*this, skip_special, part);
+  std::string text;
+  for (const std::int32_t id : ids) text += stream.push(id);
+  return text + stream.finish();
+}
+
+TextStream::TextStream(Tokenizer tokenizer, bool skip_special, TextPart part)
+    : tokenizer_(std::move(tokenizer)),
+      skip_special_(skip_special),
+      first_(part == TextPart::kWhole),
+      strip_(first_ ? tokenizer_.impl_->strip_left : 0) {}
+
+std::string TextStream::push(std::int32_t id) {
+  if (skip_special_ && tokenizer_.is_special(id)) return {};
+  std::string bytes = tokenizer_.token_bytes(id);
+  if (first_ && tokenizer_.impl_->strip_first_token) bytes.erase(0, bytes.find_first_not_of(' '));
+  first_ = false;
+  while (strip_ > 0 && bytes.starts_with(' ')) {
+    bytes.erase(0, 1);
+    --strip_;
   }
-  return replace_invalid_utf8(bytes);
+  if (!bytes.empty()) strip_ = 0;
+  return characters_.push(bytes);
 }
 
 std::string Tokenizer::token_bytes(std::int32_t id) const {
   const std::size_t index = impl_->checked(id);
   const std::string& text = impl_->texts[index];
+  if (impl_->kind_of_model != Impl::Model::kByteBpe) {
+    if (impl_->kinds[index] == Impl::Kind::kByte) return {static_cast<char>(*byte_of_token(text))};
+    return replace_all(text, kMetaspace, " ");
+  }
   if (impl_->kinds[index] != Impl::Kind::kNormal) return text;
   return alphabet_to_bytes(text).value_or(text);
 }
@@ -137,6 +178,10 @@ std::int32_t Tokenizer::vocab_size() const { return static_cast<std::int32_t>(im
 const std::string& Tokenizer::token_text(std::int32_t id) const { return impl_->texts[impl_->checked(id)]; }
 std::optional<std::int32_t> Tokenizer::token_id(std::string_view token_text) const { return impl_->id_of(token_text); }
 bool Tokenizer::is_special(std::int32_t id) const { return impl_->kinds[impl_->checked(id)] == Impl::Kind::kSpecial; }
+bool Tokenizer::is_added(std::int32_t id) const {
+  const Impl::Kind kind = impl_->kinds[impl_->checked(id)];
+  return kind == Impl::Kind::kSpecial || kind == Impl::Kind::kAdded;
+}
 
 std::optional<std::int32_t> Tokenizer::bos_id() const { return impl_->bos; }
 std::optional<std::int32_t> Tokenizer::eos_id() const { return impl_->eos; }
@@ -144,6 +189,7 @@ std::optional<std::int32_t> Tokenizer::pad_id() const { return impl_->pad; }
 std::optional<std::int32_t> Tokenizer::unk_id() const { return impl_->unk; }
 const std::vector<std::int32_t>& Tokenizer::eog_ids() const { return impl_->eog; }
 bool Tokenizer::is_eog(std::int32_t id) const { return std::binary_search(impl_->eog.begin(), impl_->eog.end(), id); }
+const std::string& Tokenizer::sentencepiece_model() const { return impl_->tokenizer_model; }
 const std::optional<std::string>& Tokenizer::chat_template() const { return impl_->chat_template; }
 
 }  // namespace temper::text

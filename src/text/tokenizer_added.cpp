@@ -9,11 +9,6 @@
 namespace temper::text {
 namespace {
 
-bool is_space(char32_t c) {
-  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 /// A word character (\w): letter, mark, decimal digit, connector.
 bool is_word(char32_t c) {
   if (c == 0x200C || c == 0x200D) return true;  // joiners
@@ -33,35 +28,8 @@ bool is_word(char32_t c) {
   }
 }
 
-/// The last character of non-empty, valid `text`: its code point and first byte.
-std::pair<char32_t, std::size_t> last_character(std::string_view text) {
-  std::size_t begin = text.size() - 1;
-  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80U) --begin;
-  return {read_utf8(text.substr(begin)).code_point, begin};
-}
-
 bool ends_with_word(std::string_view text) { return !text.empty() && is_word(last_character(text).first); }
 bool starts_with_word(std::string_view text) { return !text.empty() && is_word(read_utf8(text).code_point); }
-
-/// Length of `text` without the white space at its end.
-std::size_t without_trailing_space(std::string_view text) {
-  while (!text.empty()) {
-    const auto [character, begin] = last_character(text);
-    if (!is_space(character)) break;
-    text = text.substr(0, begin);
-  }
-  return text.size();
-}
-
-std::size_t leading_space(std::string_view text) {
-  std::size_t length = 0;
-  while (length < text.size()) {
-    const Utf8Step step = read_utf8(text.substr(length));
-    if (!is_space(step.code_point)) break;
-    length += step.length;
-  }
-  return length;
-}
 
 }  // namespace
 

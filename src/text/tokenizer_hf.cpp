@@ -1,12 +1,14 @@
-// Reading a Hugging Face folder: tokenizer.json, as HF tokenizers defines it, and the small files around it, as transformers
-// 4 and 5 write them.
+// Reading a Hugging Face folder: tokenizer.json, as HF tokenizers defines it, or else tokenizer.model, and the small files
+// around it, as transformers 4 and 5 write them.
+#include "text/tokenizer_hf.h"
+
 #include <algorithm>
-#include <array>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "files/json.h"
-#include "text/tokenizer_impl.h"
+#include "text/sentencepiece_file.h"
+#include "text/tokenizer_spm.h"
 
 namespace temper::text {
 namespace {
@@ -14,74 +16,10 @@ namespace {
 using files::Json;
 using Impl = Tokenizer::Impl;
 
-/// Ids may have holes, but a file of a few bytes must not ask for a table of a billion entries.
-std::int64_t greatest_id(std::size_t tokens) { return static_cast<std::int64_t>(2 * tokens + 65536); }
-
 std::string content_of(const Json& token) {
   if (token.is_string()) return token.get<std::string>();
   const Json* content = files::find_key(token, "content");
   return content != nullptr && content->is_string() ? content->get<std::string>() : std::string();
-}
-
-void refuse(const Json& model, std::string_view key, const std::string& origin) {
-  const Json* value = files::find_key(model, key);
-  const bool unset = value == nullptr || (value->is_string() && value->get<std::string>().empty()) ||
-                     (value->is_boolean() && !value->get<bool>()) || (value->is_number() && value->get<double>() == 0.0);
-  if (!unset) throw Unsupported("{}: model.{}: expected none, found {}", origin, key, files::describe(*value));
-}
-
-void read_vocabulary(const Json& model, Impl& impl) {
-  const Json& vocab = files::require_object(model, "vocab", impl.origin);
-  const std::int64_t limit = greatest_id(vocab.size());
-  for (const auto& [text, id] : vocab.items()) {
-    if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || id.get<std::int64_t>() > limit) {
-      throw BadFile("{}: vocab: \"{}\": expected an id of 0 to {}, found {}", impl.origin, text, limit, files::describe(id));
-    }
-    impl.add_token(static_cast<std::int32_t>(id.get<std::int64_t>()), text, Impl::Kind::kNormal);
-  }
-}
-
-void read_merges(const Json& model, Impl& impl) {
-  for (const Json& merge : files::require_array(model, "merges", impl.origin)) {
-    if (merge.is_string()) {
-      impl.merges.push_back(merge.get<std::string>());
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      const auto& left = merge[0].get_ref<const std::string&>();
-      const auto& right = merge[1].get_ref<const std::string&>();
-      if (left.find(' ') != std::string::npos || right.find(' ') != std::string::npos) {
-        throw Unsupported("{}: merge [\"{}\", \"{}\"]: a space within a part is outside the byte-level alphabet",
-                          impl.origin, left, right);
-      }
-      impl.merges.push_back(left + " " + right);
-    } else {
-      throw BadFile("{}: merges: expected \"left right\" or [\"left\", \"right\"], found {}", impl.origin,
-                    files::describe(merge));
-    }
-  }
-}
-
-void read_model(const Json& root, Impl& impl) {
-  const Json& model = files::require_object(root, "model", impl.origin);
-  const std::string type = files::optional_string(model, "type", impl.origin)
-                               .value_or(files::find_key(model, "merges") != nullptr ? "BPE" : "unknown");
-  if (type != "BPE") throw Unsupported("{}: model.type: expected BPE (byte-level), found {}", impl.origin, type);
-  if (files::optional_bool(model, "byte_fallback", impl.origin).value_or(false)) {
-    throw Unsupported("{}: model.byte_fallback: SentencePiece-style BPE is not supported yet, only byte-level BPE",
-                      impl.origin);
-  }
-  refuse(model, "dropout", impl.origin);
-  refuse(model, "continuing_subword_prefix", impl.origin);
-  refuse(model, "end_of_word_suffix", impl.origin);
-  read_vocabulary(model, impl);
-  read_merges(model, impl);
-  impl.index_tokens();
-  BpeOptions options;
-  options.ignore_merges = impl.ignore_merges = files::optional_bool(model, "ignore_merges", impl.origin).value_or(false);
-  options.fuse_unknown = files::optional_bool(model, "fuse_unk", impl.origin).value_or(false);
-  if (const auto unknown = files::optional_string(model, "unk_token", impl.origin)) {
-    options.unknown = impl.unk = impl.id_of(*unknown);
-  }
-  impl.bpe = std::make_unique<Bpe>(impl.ids, impl.merges, options, impl.origin);
 }
 
 void add_added_token(const AddedToken& token, Impl& impl) {
@@ -120,7 +58,7 @@ void read_added_tokens(const Json& root, const Json& config, Impl& impl) {
   const Json* list = files::optional_array(root, "added_tokens", impl.origin);
   const Json* decoder = files::optional_object(config, "added_tokens_decoder", impl.origin);
   const std::int64_t limit =
-      greatest_id(impl.texts.size() + (list != nullptr ? list->size() : 0) + (decoder != nullptr ? decoder->size() : 0));
+      greatest_hf_id(impl.texts.size() + (list != nullptr ? list->size() : 0) + (decoder != nullptr ? decoder->size() : 0));
   if (list != nullptr) {
     for (const Json& object : *list) {
       const std::int64_t id = files::require_int(object, "id", impl.origin, 0, limit);
@@ -138,28 +76,6 @@ void read_added_tokens(const Json& root, const Json& config, Impl& impl) {
                                    [&](const AddedToken& other) { return other.content == token.content; });
     if (!known) add_added_token(token, impl);
   }
-}
-
-void read_normalizer(const Json& normalizer, Impl& impl) {
-  constexpr std::array<std::pair<std::string_view, NormalForm>, 4> kForms = {
-      {{"NFC", NormalForm::kNfc}, {"NFD", NormalForm::kNfd}, {"NFKC", NormalForm::kNfkc}, {"NFKD", NormalForm::kNfkd}}};
-  const std::string& type = files::require_string(normalizer, "type", impl.origin);
-  if (type == "Sequence") {
-    for (const Json& part : files::require_array(normalizer, "normalizers", impl.origin)) read_normalizer(part, impl);
-    return;
-  }
-  const auto* found = std::find_if(kForms.begin(), kForms.end(), [&](const auto& form) { return form.first == type; });
-  if (found == kForms.end()) {
-    throw Unsupported("{}: normalizer: expected NFC, NFD, NFKC, NFKD or a Sequence of these, found {}", impl.origin, type);
-  }
-  impl.normal_forms.push_back(found->second);
-}
-
-void check_decoder(const Json& root, const std::string& origin) {
-  const Json* decoder = files::optional_object(root, "decoder", origin);
-  if (decoder == nullptr) return;
-  const std::string& type = files::require_string(*decoder, "type", origin);
-  if (type != "ByteLevel") throw Unsupported("{}: decoder: expected ByteLevel, found {}", origin, type);
 }
 
 std::int32_t existing_id(const Json& pair, const Impl& impl) {
@@ -217,10 +133,10 @@ void read_special_ids(const Json& config, const Json& map, Impl& impl) {
     }
     return std::nullopt;
   };
-  impl.bos = id_for("bos_token");
-  impl.eos = id_for("eos_token");
-  impl.pad = id_for("pad_token");
-  if (const auto unknown = id_for("unk_token")) impl.unk = unknown;
+  for (const auto& [key, id] : {std::pair("bos_token", &impl.bos), std::pair("eos_token", &impl.eos),
+                                std::pair("pad_token", &impl.pad), std::pair("unk_token", &impl.unk)}) {
+    if (const auto given = id_for(key)) *id = given;
+  }
 }
 
 /// Some tokenizer classes of transformers rebuild the post-processor from these flags; for others tokenizer.json has the
@@ -290,48 +206,75 @@ std::string read_text(const std::filesystem::path& path) {
   return std::string(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
 }
 
+/// What the small files say, once the model is there.
+void read_beside(const Tokenizer::HfTexts& texts, const Json& config, Impl& impl) {
+  const Json map = parse_optional(texts.special_tokens_map_json, "special_tokens_map.json");
+  const Json generation = parse_optional(texts.generation_config_json, "generation_config.json");
+  read_special_ids(config, map, impl);
+  apply_add_flags(config, impl);
+  impl.chat_template = chat_template_of(texts, config, impl.origin);
+  impl.finish(generation_eos(generation, impl));
+}
+
+void read_tokenizer_json(const Tokenizer::HfTexts& texts, const Json& config, Impl& impl) {
+  const Json root = files::parse_json(texts.tokenizer_json, texts.name);
+  if (!root.is_object()) throw BadFile("{}: expected an object, found {}", texts.name, files::describe(root));
+  JsonPreTokenizer pre_tokenizer;
+  if (const Json* object = files::optional_object(root, "pre_tokenizer", impl.origin))
+    pre_tokenizer = pre_tokenizer_from_json(*object, impl.origin);
+  read_hf_model(root, pre_tokenizer.byte_level, impl);
+  impl.pre_tokenizer = std::make_unique<PreTokenizer>(std::move(pre_tokenizer.steps), impl.origin);
+  read_added_tokens(root, config, impl);
+  impl.index_tokens();
+  if (const Json* normalizer = files::optional_object(root, "normalizer", impl.origin))
+    impl.normalizer = Normalizer(normalizer_from_json(*normalizer, impl.origin), impl.origin);
+  read_hf_decoder(root, impl);
+  if (const Json* processor = files::optional_object(root, "post_processor", impl.origin))
+    read_post_processor(*processor, impl);
+  impl.hf_json = texts.tokenizer_json;
+  impl.hf_config_json = texts.tokenizer_config_json;
+}
+
+/// Tokens that transformers adds to those of a tokenizer.model come from tokenizer_config.json.
+void read_tokenizer_model(const Tokenizer::HfTexts& texts, const Json& config, Impl& impl) {
+  GgufTokenizer model = read_sentencepiece(texts.tokenizer_model, texts.name);
+  add_gguf_tokens(model, impl);
+  read_added_tokens(Json::object(), config, impl);
+  impl.index_tokens();
+  model.tokens.resize(impl.texts.size());
+  model.scores.resize(impl.texts.size());  // of added tokens, which no score picks
+  build_sentencepiece(model, impl);
+  take_gguf_ids(model, impl);
+}
+
 }  // namespace
 
 Tokenizer Tokenizer::from_hf_texts(const HfTexts& texts) {
   auto impl = std::make_shared<Impl>();
   impl->origin = texts.name;
-  const Json root = files::parse_json(texts.tokenizer_json, texts.name);
-  if (!root.is_object()) throw BadFile("{}: expected an object, found {}", texts.name, files::describe(root));
   const Json config = parse_optional(texts.tokenizer_config_json, "tokenizer_config.json");
-  const Json map = parse_optional(texts.special_tokens_map_json, "special_tokens_map.json");
-  const Json generation = parse_optional(texts.generation_config_json, "generation_config.json");
-
-  read_model(root, *impl);
-  read_added_tokens(root, config, *impl);
-  impl->index_tokens();
-  if (const Json* normalizer = files::optional_object(root, "normalizer", impl->origin)) read_normalizer(*normalizer, *impl);
-  const Json& pre_tokenizer = files::require_object(root, "pre_tokenizer", impl->origin);
-  impl->pre_tokenizer = std::make_unique<PreTokenizer>(pre_tokenizer_from_json(pre_tokenizer, impl->origin), impl->origin);
-  check_decoder(root, impl->origin);
-  if (const Json* processor = files::optional_object(root, "post_processor", impl->origin))
-    read_post_processor(*processor, *impl);
-  read_special_ids(config, map, *impl);
-  apply_add_flags(config, *impl);
-  impl->chat_template = chat_template_of(texts, config, impl->origin);
-  impl->hf_json = texts.tokenizer_json;
-  impl->hf_config_json = texts.tokenizer_config_json;
-  impl->finish(generation_eos(generation, *impl));
+  impl->tokenizer_model = texts.tokenizer_model;
+  if (texts.tokenizer_json.empty() && !texts.tokenizer_model.empty()) {
+    read_tokenizer_model(texts, config, *impl);
+  } else {
+    read_tokenizer_json(texts, config, *impl);
+  }
+  read_beside(texts, config, *impl);
   return Tokenizer(std::move(impl));
 }
 
 Tokenizer Tokenizer::from_hf_folder(const std::filesystem::path& folder) {
-  const std::filesystem::path main = folder / "tokenizer.json";
-  if (!std::filesystem::exists(main)) {
-    throw BadFile(
-        "{}: not found; temper reads tokenizer.json (a folder with tokenizer.model alone has to be converted first)",
-        main.string());
-  }
+  const std::filesystem::path main = folder / "tokenizer.json", model = folder / "tokenizer.model";
+  const bool has_main = std::filesystem::exists(main);
+  if (!has_main && !std::filesystem::exists(model))
+    throw BadFile("{}: not found, nor is tokenizer.model beside it", main.string());
   return from_hf_texts({.tokenizer_json = read_text(main),
                         .tokenizer_config_json = read_text(folder / "tokenizer_config.json"),
                         .special_tokens_map_json = read_text(folder / "special_tokens_map.json"),
                         .generation_config_json = read_text(folder / "generation_config.json"),
                         .chat_template_jinja = read_text(folder / "chat_template.jinja"),
-                        .name = main.string()});
+                        .tokenizer_model = read_text(model),
+                        .name = (has_main ? main : model).string()});
 }
 
 }  // namespace temper::text

@@ -1,7 +1,9 @@
 // tokenizer.json and tokenizer_config.json for a tokenizer that came from GGUF.
+#include <algorithm>
+
 #include "base/error.h"
 #include "files/json.h"
-#include "text/tokenizer_impl.h"
+#include "text/tokenizer_spm.h"
 
 namespace temper::text {
 namespace {
@@ -16,9 +18,11 @@ Json added_token_json(const AddedToken& token, bool with_id) {
   return object;
 }
 
-/// A TemplateProcessing that puts `prefix` and `suffix` around each text; ByteLevel, which adds nothing, without them.
+/// A TemplateProcessing that puts `prefix` and `suffix` around each text; without them, for bytes, ByteLevel, which adds
+/// nothing.
 Json post_processor_json(const Impl& impl) {
   if (impl.prefix.empty() && impl.suffix.empty()) {
+    if (impl.kind_of_model != Impl::Model::kByteBpe) return nullptr;
     return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}, {"use_regex", true}};
   }
   Json specials = Json::object();
@@ -42,7 +46,8 @@ Json post_processor_json(const Impl& impl) {
   return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", specials}};
 }
 
-Json model_json(const Impl& impl) {
+Json bpe_json(const Impl& impl) {
+  const bool bytes = impl.kind_of_model == Impl::Model::kByteBpe;
   Json vocab = Json::object();
   for (std::size_t i = 0; i < impl.texts.size(); ++i) {
     // Added tokens too: HF tokenizers gives an added token the id that the model's vocabulary has for it.
@@ -50,14 +55,38 @@ Json model_json(const Impl& impl) {
   }
   return {{"type", "BPE"},
           {"dropout", nullptr},
-          {"unk_token", nullptr},
+          {"unk_token", bytes || !impl.unk ? Json() : Json(impl.texts[static_cast<std::size_t>(*impl.unk)])},
           {"continuing_subword_prefix", nullptr},
           {"end_of_word_suffix", nullptr},
-          {"fuse_unk", false},
-          {"byte_fallback", false},
+          {"fuse_unk", !bytes},
+          {"byte_fallback", !bytes},
           {"ignore_merges", impl.ignore_merges},
           {"vocab", std::move(vocab)},
-          {"merges", impl.merges}};
+          {"merges", bytes ? impl.merges : merges_of_scores(impl)}};
+}
+
+/// HF tokenizers measures unknown characters by the lowest score of all: tokens that no text has must not be lower.
+Json unigram_json(const Impl& impl) {
+  double lowest = 0.0;
+  bool byte_fallback = false;
+  for (std::size_t i = 0; i < impl.texts.size(); ++i) {
+    if (impl.kinds[i] == Impl::Kind::kNormal) lowest = std::min(lowest, impl.scores[i]);
+    byte_fallback = byte_fallback || impl.kinds[i] == Impl::Kind::kByte;
+  }
+  Json vocab = Json::array();
+  for (std::size_t i = 0; i < impl.texts.size(); ++i)
+    vocab.push_back(Json::array({impl.texts[i], std::max(impl.scores[i], lowest)}));
+  return {{"type", "Unigram"}, {"unk_id", *impl.unk}, {"byte_fallback", byte_fallback}, {"vocab", std::move(vocab)}};
+}
+
+Json decoder_json(const Impl& impl) {
+  if (impl.kind_of_model == Impl::Model::kByteBpe)
+    return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
+  Json parts = {{{"type", "Replace"}, {"pattern", {{"String", kMetaspace}}}, {"content", " "}},
+                {{"type", "ByteFallback"}},
+                {{"type", "Fuse"}}};
+  if (impl.strip_left > 0) parts.push_back({{"type", "Strip"}, {"content", " "}, {"start", impl.strip_left}, {"stop", 0}});
+  return {{"type", "Sequence"}, {"decoders", std::move(parts)}};
 }
 
 }  // namespace
@@ -67,16 +96,16 @@ std::string Tokenizer::to_hf_json() const {
   if (!impl.hf_json.empty()) return impl.hf_json;
   Json added = Json::array();
   for (const AddedToken& token : impl.added) added.push_back(added_token_json(token, true));
-  const Json root = {
-      {"version", "1.0"},
-      {"truncation", nullptr},
-      {"padding", nullptr},
-      {"added_tokens", std::move(added)},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", pre_tokenizer_to_json(impl.pre_tokenizer->steps())},
-      {"post_processor", post_processor_json(impl)},
-      {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
-      {"model", model_json(impl)}};
+  const bool bytes = impl.kind_of_model == Impl::Model::kByteBpe;
+  const Json root = {{"version", "1.0"},
+                     {"truncation", nullptr},
+                     {"padding", nullptr},
+                     {"added_tokens", std::move(added)},
+                     {"normalizer", normalizer_to_json(impl.normalizer.steps())},
+                     {"pre_tokenizer", bytes ? pre_tokenizer_to_json(impl.pre_tokenizer->steps()) : Json()},
+                     {"post_processor", post_processor_json(impl)},
+                     {"decoder", decoder_json(impl)},
+                     {"model", impl.kind_of_model == Impl::Model::kUnigram ? unigram_json(impl) : bpe_json(impl)}};
   return root.dump(1) + "\n";
 }
 

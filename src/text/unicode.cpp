@@ -54,6 +54,11 @@ const Alphabet& alphabet() {
   return table;
 }
 
+bool is_space(char32_t c) {
+  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
 /// Appends `text` with ill-formed parts replaced. An unfinished character at the end is left out if `keep_tail`; returns the
 /// number of bytes consumed.
 std::size_t append_repaired(std::string& out, std::string_view text, bool keep_tail) {
@@ -122,6 +127,41 @@ std::string replace_invalid_utf8(std::string_view text) {
   out.reserve(text.size());
   append_repaired(out, text, false);
   return out;
+}
+
+std::pair<char32_t, std::size_t> last_character(std::string_view text) {
+  std::size_t begin = text.size() - 1;
+  while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0U) == 0x80U) --begin;
+  return {read_utf8(text.substr(begin)).code_point, begin};
+}
+
+std::size_t without_trailing_space(std::string_view text) {
+  while (!text.empty()) {
+    const auto [character, begin] = last_character(text);
+    if (!is_space(character)) break;
+    text = text.substr(0, begin);
+  }
+  return text.size();
+}
+
+std::size_t leading_space(std::string_view text) {
+  std::size_t length = 0;
+  while (length < text.size()) {
+    const Utf8Step step = read_utf8(text.substr(length));
+    if (!is_space(step.code_point)) break;
+    length += step.length;
+  }
+  return length;
+}
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  out.reserve(text.size());
+  std::size_t done = 0;
+  for (std::size_t found; (found = text.find(from, done)) != std::string_view::npos; done = found + from.size()) {
+    out.append(text.substr(done, found - done)).append(to);
+  }
+  return out.append(text.substr(done));
 }
 
 std::string Utf8Stream::push(std::string_view bytes) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace temper::text {
 
@@ -25,6 +26,16 @@ Utf8Step read_utf8(std::string_view text);
 bool is_valid_utf8(std::string_view text);
 /// `text` with each maximal ill-formed part replaced by U+FFFD (Unicode standard, section 3.9; Python's errors="replace").
 std::string replace_invalid_utf8(std::string_view text);
+
+/// The last character of non-empty, valid `text`: its code point and first byte.
+std::pair<char32_t, std::size_t> last_character(std::string_view text);
+/// Bytes of white space (Unicode's White_Space) that valid `text` begins with.
+std::size_t leading_space(std::string_view text);
+/// Length of valid `text` without the white space at its end.
+std::size_t without_trailing_space(std::string_view text);
+
+/// `text` with every `from` (not empty), found from left to right, replaced by `to`.
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
 
 /// Turns a stream of tokens' bytes into whole characters: bytes of an unfinished character wait for the rest.
 class Utf8Stream {

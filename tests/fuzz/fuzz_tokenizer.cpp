@@ -1,4 +1,5 @@
-// A tokenizer from arbitrary bytes (GGUF metadata where they begin like one, else tokenizer.json), put to use if it loads.
+// A tokenizer from arbitrary bytes (GGUF metadata, or tokenizer.json, where they begin like one, else tokenizer.model), put
+// to use if it loads.
 #include <cstdint>
 #include <vector>
 
@@ -15,7 +16,8 @@ text::Tokenizer load(const std::uint8_t* data, std::size_t size) {
     return text::Tokenizer::from_gguf(files::GgufFile::parse(fuzz::bytes(data, size), "fuzz"));
   }
   text::Tokenizer::HfTexts texts;
-  texts.tokenizer_json = fuzz::text(data, size);
+  const bool json = fuzz::text(data, size).starts_with('{');
+  (json ? texts.tokenizer_json : texts.tokenizer_model) = fuzz::text(data, size);
   return text::Tokenizer::from_hf_texts(texts);
 }
 

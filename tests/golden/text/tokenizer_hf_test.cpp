@@ -1,11 +1,12 @@
-// Token ids against HF tokenizers: 1 MiB of mixed text and a small tokenizer per family
-// (tools/oracles/make_tokenizer_golden.py).
+// Token ids against HF tokenizers and sentencepiece: 1 MiB of mixed text and a small tokenizer per family
+// (tools/oracles/make_tokenizer_golden.py, make_sentencepiece_golden.py).
 #include <gtest/gtest.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -15,16 +16,20 @@ namespace temper::text {
 namespace {
 
 using Json = nlohmann::json;
-const std::filesystem::path kData = std::filesystem::path(TEMPER_TEST_DATA) / "tokenizer";
+const std::filesystem::path kTestData = TEMPER_TEST_DATA;
+const std::filesystem::path kData = kTestData / "tokenizer";
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-const Json& golden() {
-  static const Json parsed = Json::parse(read(kData / "golden.json"));
-  return parsed;
+/// `set`: a folder of tokenizers, and what the oracle says of them.
+const Json& golden(const std::string& set) {
+  static std::map<std::string, Json> parsed;
+  Json& of_set = parsed[set];
+  if (of_set.is_null()) of_set = Json::parse(read(kTestData / set / "golden.json"));
+  return of_set;
 }
 
 /// The generator's `expand`: fragments and joiners picked by SplitMix64.
@@ -72,41 +77,86 @@ void expect_ids(const std::vector<std::int32_t>& ids, const Json& expected) {
   }
 }
 
-Tokenizer load(const std::string& name) {
-  return Tokenizer::from_hf_texts({.tokenizer_json = read(kData / (name + ".json"))});
+Tokenizer load(const std::string& set, const std::string& name) {
+  return Tokenizer::from_hf_texts({.tokenizer_json = read(kTestData / set / (name + ".json"))});
 }
 
-class HfTokenizers : public ::testing::TestWithParam<std::string> {};
+struct Family {
+  std::string set, name;
+};
+
+class HfTokenizers : public ::testing::TestWithParam<Family> {
+ protected:
+  const Json& expected() const { return golden(GetParam().set).at("tokenizers").at(GetParam().name); }
+  Tokenizer tokenizer() const { return load(GetParam().set, GetParam().name); }
+};
 
 TEST_P(HfTokenizers, GiveTheSameIds) {
-  ASSERT_EQ(text_of_one_mib().size(), golden().at("text_bytes").get<std::size_t>());
-  const Json& expected = golden().at("tokenizers").at(GetParam());
-  const Tokenizer tokenizer = load(GetParam());
-  expect_ids(tokenizer.encode(text_of_one_mib(), true), expected.at("special"));
-  expect_ids(tokenizer.encode(text_of_one_mib(), false), expected.at("plain"));
+  ASSERT_EQ(text_of_one_mib().size(), golden(GetParam().set).at("text_bytes").get<std::size_t>());
+  expect_ids(tokenizer().encode(text_of_one_mib(), true), expected().at("special"));
+  expect_ids(tokenizer().encode(text_of_one_mib(), false), expected().at("plain"));
 }
 
 TEST_P(HfTokenizers, GiveTheSamePostProcessingAndText) {
-  const Json& expected = golden().at("tokenizers").at(GetParam()).at("short");
-  const Tokenizer tokenizer = load(GetParam());
-  const auto ids = tokenizer.encode_with_special(expected.at("text").get<std::string>());
-  EXPECT_EQ(ids, expected.at("ids").get<std::vector<std::int32_t>>());
-  EXPECT_EQ(tokenizer.decode(ids, true), expected.at("decoded").get<std::string>());
+  const Json& answer = expected().at("short");
+  const auto ids = tokenizer().encode_with_special(answer.at("text").get<std::string>());
+  EXPECT_EQ(ids, answer.at("ids").get<std::vector<std::int32_t>>());
+  EXPECT_EQ(tokenizer().decode(ids, true), answer.at("decoded").get<std::string>());
 }
 
 TEST(TokenizerDecode, GivesTheTextBack) {
   std::string text = text_of_one_mib();
   std::erase(text, '<');  // so that no added token takes white space along
   for (const std::string name : {"gpt2", "smollm", "llama3", "gpt4o", "deepseek3", "falcon", "merged"}) {
-    const Tokenizer tokenizer = load(name);
+    const Tokenizer tokenizer = load("tokenizer", name);
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text, true), false), text) << name;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, HfTokenizers,
-                         ::testing::Values("gpt2", "prefix_space", "smollm", "llama3", "qwen2", "gpt4o", "cl100k",
-                                           "deepseek3", "falcon", "merged"),
-                         [](const auto& family) { return family.param; });
+TEST(TokenizerDecode, GivesTheTextOfSentencePieceBack) {
+  std::string text = text_of_one_mib();
+  std::erase(text, '<');                          // so that no added token takes white space along
+  text = replace_all(text, "\xE2\x96\x81", "_");  // which would come back as a space
+  text = replace_all(text, "word", "wort");       // an added token that is sought with a space before it
+  for (const std::string name : {"llama", "gemma"}) {
+    const Tokenizer tokenizer = load("sentencepiece", name);
+    for (const TextPart part : {TextPart::kWhole, TextPart::kContinuation})
+      EXPECT_TRUE(tokenizer.decode(tokenizer.encode(text, true, part), false, part) == text) << name;
+  }
+}
+
+std::vector<Family> families() {
+  std::vector<Family> all;
+  for (const char* name :
+       {"gpt2", "prefix_space", "smollm", "llama3", "qwen2", "gpt4o", "cl100k", "deepseek3", "falcon", "merged"})
+    all.push_back({"tokenizer", name});
+  for (const char* name : {"llama", "gemma", "plain_bpe", "t5", "unigram_bytes"}) all.push_back({"sentencepiece", name});
+  return all;
+}
+
+class SentencePiece : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(SentencePiece, GivesTheSameIds) {
+  std::string text = text_of_one_mib();
+  std::erase(text, '\0');                         // where its strings end
+  text = replace_all(text, "\xE2\x96\x81", "_");  // which is a space to it
+  const Tokenizer tokenizer =
+      Tokenizer::from_hf_texts({.tokenizer_model = read(kTestData / "sentencepiece" / (GetParam() + ".model"))});
+  const Json& expected = golden("sentencepiece").at("tokenizers").at(GetParam());
+  expect_ids(tokenizer.encode(text, false), expected.at("sentencepiece"));
+  // Written for HF tokenizers and read again, it is the same tokenizer, but for the way in which a map's rules are sought.
+  if (GetParam() == "t5" || GetParam() == "plain_bpe") return;
+  const Tokenizer again = Tokenizer::from_hf_texts({.tokenizer_json = tokenizer.to_hf_json()});
+  expect_ids(again.encode(text, false), expected.at("sentencepiece"));
+}
+
+// Not unigram_bytes: sentencepiece sums scores in single precision, so that of segmentations of a run of one character,
+// equally probable, it takes another than HF tokenizers and llama.cpp.
+INSTANTIATE_TEST_SUITE_P(Models, SentencePiece, ::testing::Values("llama", "gemma", "plain_bpe", "t5"),
+                         [](const auto& name) { return name.param; });
+
+INSTANTIATE_TEST_SUITE_P(Families, HfTokenizers, ::testing::ValuesIn(families()),
+                         [](const auto& family) { return family.param.set + "_" + family.param.name; });
 
 }  // namespace
 }  // namespace temper::text

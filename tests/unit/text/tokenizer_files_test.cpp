@@ -139,8 +139,8 @@ TEST(TokenizerHf, RefusesWhatItWouldGetWrong) {
   EXPECT_THROW(from(with("/model/dropout", 0.1)), Unsupported);
   EXPECT_THROW(from(with("/model/end_of_word_suffix", "</w>")), Unsupported);
   EXPECT_THROW(from(with("/normalizer", {{"type", "Lowercase"}})), Unsupported);
-  EXPECT_THROW(from(with("/pre_tokenizer", {{"type", "Metaspace"}})), Unsupported);
-  EXPECT_THROW(from(with("/pre_tokenizer", {{"type", "Digits"}})), Unsupported);  // no ByteLevel
+  EXPECT_THROW(from(with("/pre_tokenizer", {{"type", "BertPreTokenizer"}})), Unsupported);
+  EXPECT_THROW(from(with("/pre_tokenizer", {{"type", "Digits"}})), Unsupported);  // no ByteLevel, but its decoder
   EXPECT_THROW(from(with("/decoder", {{"type", "WordPiece"}})), Unsupported);
   const auto split = [](const char* regex) {
     return Json{{"type", "Sequence"},
@@ -223,7 +223,8 @@ TEST(TokenizerGguf, RefusesWhatDoesNotHoldTogether) {
     change(metadata);
     return Tokenizer::from_gguf_metadata(metadata, "test.gguf");
   };
-  EXPECT_THROW(with([](auto& m) { m.model = "llama"; }), Unsupported);
+  EXPECT_THROW(with([](auto& m) { m.model = "bert"; }), Unsupported);
+  EXPECT_THROW(with([](auto& m) { m.model = "llama"; }), BadFile);  // without scores
   EXPECT_THROW(with([](auto& m) { m.pre = "nobody-knows"; }), Unsupported);
   EXPECT_THROW(with([](auto& m) { m.tokens.clear(); }), BadFile);
   EXPECT_THROW(with([](auto& m) { m.token_type.pop_back(); }), BadFile);
