@@ -23,12 +23,22 @@ enum class DotRule : std::uint8_t {
   Int4G32,
   Int4G64,
   Int4G128,
+  Int4G32Bf16,
+  Int4G128Bf16,
+  Tinygemm128Bf16,
   Int8G32,
   Int8G64,
   Int8G128,
+  Int8G32Bf16,
   Int8Row,
+  Int8RowBf16,
+  E4M3Row,
+  E4M3RowBf16,
+  Nf4,
+  Fp4,
+  Mxfp4,
 };
-inline constexpr int kDotRules = static_cast<int>(DotRule::Int8Row) + 1;
+inline constexpr int kDotRules = static_cast<int>(DotRule::Mxfp4) + 1;
 
 /// The rule of the format of that name.
 DotRule dot_rule(std::string_view codec);

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include "quant/dot.h"
+#include "quant/isa/four_bit_values.h"
 
 // The unmasked intrinsics start from an undefined register, which GCC 12 warns about.
 #if !defined(__clang__)
@@ -194,28 +195,60 @@ struct Q80 {
   }
 };
 
-template <int kGroup>
-struct Int4Sym {
-  static constexpr i64 kBytes = 4 + kGroup / 2;
-  static constexpr int kChunks = kGroup / 32;
-  template <typename O, typename Sink>
-  static TEMPER_INLINE void decode(const u8* b, Sink&& sink) {
-    const auto table = O::table(_mm512_mul_ps(_mm512_set1_ps(load<float>(b)), shifted(low_counts(), 8)));
-#pragma GCC unroll 8
-    for (int i = 0; i < kChunks; ++i) sink(i, O::look_up(table, nibbles(b + 4 + i * 16)));
+// ---- Scaled formats: scales as they are stored, values of codes of four bits ----
+
+struct F32Scale {
+  static constexpr i64 kBytes = 4;
+  static TEMPER_INLINE __m512 lanes(const u8* b) { return _mm512_set1_ps(load<float>(b)); }
+};
+struct Bf16Scale {
+  static constexpr i64 kBytes = 2;
+  static TEMPER_INLINE __m512 lanes(const u8* b) {
+    return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(static_cast<u32>(load<u16>(b)) << 16)));
+  }
+};
+struct E8M0Scale {  // 2^(e - 127)
+  static constexpr i64 kBytes = 1;
+  static TEMPER_INLINE __m512 lanes(const u8* b) {
+    const u32 e = b[0];
+    return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(e > 0 ? e << 23 : 0x00400000u)));
   }
 };
 
-template <int kGroup>
-struct Int8Sym {
-  static constexpr i64 kBytes = 4 + kGroup;
+struct CentredValues {
+  static TEMPER_INLINE __m512 values() { return shifted(low_counts(), 8); }
+};
+template <const float (&kTable)[16]>
+struct TableValues {
+  static TEMPER_INLINE __m512 values() { return _mm512_load_ps(kTable); }
+};
+
+/// Groups of codes that stand for one of 16 values. kMinimum: then a value is added to them, in a type as the scale's.
+template <int kGroup, typename Scale, typename Values = CentredValues, bool kMinimum = false>
+struct FourBits {
+  static constexpr i64 kHeader = Scale::kBytes * (kMinimum ? 2 : 1), kBytes = kHeader + kGroup / 2;
   static constexpr int kChunks = kGroup / 32;
   template <typename O, typename Sink>
   static TEMPER_INLINE void decode(const u8* b, Sink&& sink) {
-    const __m512 scale = _mm512_set1_ps(load<float>(b));
+    __m512 values = _mm512_mul_ps(Scale::lanes(b), Values::values());
+    if constexpr (kMinimum) values = _mm512_add_ps(values, Scale::lanes(b + Scale::kBytes));
+    const auto table = O::table(values);
+#pragma GCC unroll 8
+    for (int i = 0; i < kChunks; ++i) sink(i, O::look_up(table, nibbles(b + kHeader + i * 16)));
+  }
+};
+
+template <int kGroup, typename Scale>
+struct Int8Sym {
+  static constexpr i64 kBytes = Scale::kBytes + kGroup;
+  static constexpr int kChunks = kGroup / 32;
+  template <typename O, typename Sink>
+  static TEMPER_INLINE void decode(const u8* b, Sink&& sink) {
+    const __m512 scale = Scale::lanes(b);
+    const u8* codes = b + Scale::kBytes;
 #pragma GCC unroll 8
     for (int i = 0; i < kChunks; ++i)
-      sink(i, scaled_bytes<O>(load_16(b + 4 + i * 32), load_16(b + 20 + i * 32), scale, scale));
+      sink(i, scaled_bytes<O>(load_16(codes + i * 32), load_16(codes + 16 + i * 32), scale, scale));
   }
 };
 
@@ -353,24 +386,43 @@ struct Blocks {
   }
 };
 
-/// int8-sym: one scale for the row, which may end within a chunk.
-struct Int8Row {
+/// 16 bytes as numbers.
+struct SignedBytes {
+  static TEMPER_INLINE __m512 values(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)); }
+};
+struct E4M3Bytes {
+  static TEMPER_INLINE __m512 values(__m128i bytes) {
+    const __m512i code = _mm512_cvtepu8_epi32(bytes), magnitude = _mm512_and_si512(code, _mm512_set1_epi32(127));
+    // As the upper bits of an f32 a code has another bias: 2^120 less, and as subnormals there are subnormals here.
+    const __m512 small = _mm512_castsi512_ps(_mm512_slli_epi32(magnitude, 20));
+    const __m512i value = _mm512_castps_si512(_mm512_mul_ps(small, _mm512_set1_ps(0x1p120f)));
+    const __mmask16 nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(127));
+    const __m512i number = _mm512_mask_mov_epi32(value, nan, _mm512_set1_epi32(0x7fc00000));
+    const __m512i sign = _mm512_slli_epi32(_mm512_srli_epi32(code, 7), 31);
+    return _mm512_castsi512_ps(_mm512_or_si512(number, sign));
+  }
+};
+
+/// One scale for the row, which may end within a chunk.
+template <typename Scale, typename Codes>
+struct BytesOfRow {
   template <typename O, int kM>
   static TEMPER_INLINE void row(const u8* w, i64 cols, Sums<O, kM>& sums) {
-    const __m512 scale = _mm512_set1_ps(load<float>(w));
-    const u8* codes = w + 4;
+    const __m512 scale = Scale::lanes(w);
+    const u8* codes = w + Scale::kBytes;
     i64 k = 0;
-    const auto chunk = [&](i64 at, int index) TEMPER_FLAT {
-      sums.add(scaled_bytes<O>(load_16(codes + at), load_16(codes + at + 16), scale, scale), at, index);
+    const auto group = [&](__m128i low, __m128i high) TEMPER_FLAT {
+      return O::of(_mm512_mul_ps(Codes::values(low), scale), _mm512_mul_ps(Codes::values(high), scale));
     };
+    const auto chunk = [&](i64 at, int index)
+                           TEMPER_FLAT { sums.add(group(load_16(codes + at), load_16(codes + at + 16)), at, index); };
     for (; k + 4 * kChunk <= cols; k += 4 * kChunk)
 #pragma GCC unroll 4
       for (int u = 0; u < 4; ++u) chunk(k + u * kChunk, u);
     for (; k + kChunk <= cols; k += kChunk) chunk(k, 0);
     if (k == cols) return;
     const __m256i rest = _mm256_maskz_loadu_epi8((1u << (cols - k)) - 1u, codes + k);
-    sums.add_part(scaled_bytes<O>(_mm256_castsi256_si128(rest), _mm256_extracti128_si256(rest, 1), scale, scale), k,
-                  cols - k);
+    sums.add_part(group(_mm256_castsi256_si128(rest), _mm256_extracti128_si256(rest, 1)), k, cols - k);
   }
 };
 
@@ -408,13 +460,23 @@ constexpr void fill(DotKernel (&kernels)[kDotRules]) {
   set(DotRule::Q4_K, dot<Blocks<Q4K>, O>);
   set(DotRule::Q5_K, dot<Blocks<Q5K>, O>);
   set(DotRule::Q6_K, dot<Blocks<Q6K>, O>);
-  set(DotRule::Int4G32, dot<Blocks<Int4Sym<32>>, O>);
-  set(DotRule::Int4G64, dot<Blocks<Int4Sym<64>>, O>);
-  set(DotRule::Int4G128, dot<Blocks<Int4Sym<128>>, O>);
-  set(DotRule::Int8G32, dot<Blocks<Int8Sym<32>>, O>);
-  set(DotRule::Int8G64, dot<Blocks<Int8Sym<64>>, O>);
-  set(DotRule::Int8G128, dot<Blocks<Int8Sym<128>>, O>);
-  set(DotRule::Int8Row, dot<Int8Row, O>);
+  set(DotRule::Int4G32, dot<Blocks<FourBits<32, F32Scale>>, O>);
+  set(DotRule::Int4G64, dot<Blocks<FourBits<64, F32Scale>>, O>);
+  set(DotRule::Int4G128, dot<Blocks<FourBits<128, F32Scale>>, O>);
+  set(DotRule::Int4G32Bf16, dot<Blocks<FourBits<32, Bf16Scale>>, O>);
+  set(DotRule::Int4G128Bf16, dot<Blocks<FourBits<128, Bf16Scale>>, O>);
+  set(DotRule::Tinygemm128Bf16, dot<Blocks<FourBits<128, Bf16Scale, CentredValues, true>>, O>);
+  set(DotRule::Int8G32, dot<Blocks<Int8Sym<32, F32Scale>>, O>);
+  set(DotRule::Int8G64, dot<Blocks<Int8Sym<64, F32Scale>>, O>);
+  set(DotRule::Int8G128, dot<Blocks<Int8Sym<128, F32Scale>>, O>);
+  set(DotRule::Int8G32Bf16, dot<Blocks<Int8Sym<32, Bf16Scale>>, O>);
+  set(DotRule::Int8Row, dot<BytesOfRow<F32Scale, SignedBytes>, O>);
+  set(DotRule::Int8RowBf16, dot<BytesOfRow<Bf16Scale, SignedBytes>, O>);
+  set(DotRule::E4M3Row, dot<BytesOfRow<F32Scale, E4M3Bytes>, O>);
+  set(DotRule::E4M3RowBf16, dot<BytesOfRow<Bf16Scale, E4M3Bytes>, O>);
+  set(DotRule::Nf4, dot<Blocks<FourBits<64, F32Scale, TableValues<kNf4Values>>>, O>);
+  set(DotRule::Fp4, dot<Blocks<FourBits<64, F32Scale, TableValues<kFp4Values>>>, O>);
+  set(DotRule::Mxfp4, dot<Blocks<FourBits<32, E8M0Scale, TableValues<kE2M1Values>>>, O>);
 }
 
 }  // namespace

@@ -120,7 +120,11 @@ std::vector<const Codec*> formats() {
     const auto* scaled = dynamic_cast<const ScaledCodec*>(codec);
     return !codec->encodes() || (scaled && !scaled->has_own_kernels());
   });
-  for (const char* name : {"int3-asym-g32-bf16", "nvfp4", "nf4-dq"}) found.push_back(find_codec(name));
+  for (const char* name :
+       {"int3-asym-g32-bf16", "nvfp4", "nf4-dq", "int4-sym-g32-bf16", "int4-sym-g128-bf16", "int4-ctsym-g128-bf16",
+        "int4-tinygemm-g128-bf16", "int8-sym-g32-bf16", "int8-symeps", "int8-sym-bf16", "int8-ctsym-bf16", "fp8-e4m3",
+        "fp8-e4m3-bf16", "fp8-e4m3-ct", "nf4", "fp4", "mxfp4", "mxfp4-floor", "mxfp4-even"})
+    found.push_back(find_codec(name));
   return found;
 }
 
