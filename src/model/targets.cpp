@@ -47,10 +47,17 @@ void require_carried(const wires::Wire& wire, const TensorTable& table, const qu
       throw BadRecipe(
           "{}: a model that stores several matrices as one ({}) is not written to quantized folders; GGUF targets carry it",
           wire.name(), info.fused->hf_name);
-  for (const wires::Matrix& matrix : wire_matrices(table, scheme, dtype))
-    if (const std::string why = wires::refusal(wire, matrix); !why.empty())
+  const std::vector<wires::Matrix> matrices = wire_matrices(table, scheme, dtype);
+  const auto first = std::ranges::find_if(matrices, [](const wires::Matrix& m) { return m.codec != nullptr; });
+  for (const wires::Matrix& matrix : matrices) {
+    std::string why = wires::refusal(wire, matrix);
+    if (why.empty() && wire.one_format() && matrix.codec && matrix.codec != first->codec)
+      why = fmt::format("{}, but {} has {}: all linears have one format there", matrix.codec->name(), first->name,
+                        first->codec->name());
+    if (!why.empty())
       throw BadRecipe("{} cannot carry scheme {}: {}: {}. Schemes that it carries: {}", wire.name(), scheme.name,
                       matrix.name, why, fmt::join(wires::schemes_of(wire.name()), ", "));
+  }
 }
 
 void require_target(std::string_view target, const TensorTable& table, const quant::Scheme& scheme, DType dtype) {

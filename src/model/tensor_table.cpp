@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 
@@ -162,6 +163,23 @@ std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& 
   return found;
 }
 
+namespace {
+
+/// Of a scheme with one group size for all tensors, the same in groups that fit, in words; empty if there is none.
+std::string in_smaller_groups(const TensorTable& table, const quant::Scheme& scheme) {
+  static constexpr std::array<std::string_view, 4> kGroups = {"-g256", "-g128", "-g64", "-g32"};
+  std::string_view base = scheme.name;
+  for (const std::string_view group : kGroups)
+    if (base.ends_with(group)) base.remove_suffix(group.size());
+  for (const std::string_view group : kGroups)
+    for (const quant::Scheme& other : quant::schemes())
+      if (other.name == fmt::format("{}{}", base, group) && other.name != scheme.name && misfits(table, other).empty())
+        return fmt::format("{} is the same in groups that fit. ", other.name);
+  return "";
+}
+
+}  // namespace
+
 void require_fit(const TensorTable& table, const quant::Scheme& scheme) {
   std::vector<std::string> bad = misfits(table, scheme);
   if (bad.empty()) return;
@@ -171,8 +189,9 @@ void require_fit(const TensorTable& table, const quant::Scheme& scheme) {
   const std::size_t count = bad.size();
   constexpr std::size_t kShown = 8;
   if (bad.size() > kShown) bad.resize(kShown);
-  throw BadRecipe("scheme {}: its group does not divide the rows of {} tensors: {}{}. Schemes that fit this model: {}",
-                  scheme.name, count, fmt::join(bad, ", "), count > kShown ? ", …" : "", fmt::join(fitting, ", "));
+  throw BadRecipe("scheme {}: its group does not divide the rows of {} tensors: {}{}. {}Schemes that fit this model: {}",
+                  scheme.name, count, fmt::join(bad, ", "), count > kShown ? ", …" : "", in_smaller_groups(table, scheme),
+                  fmt::join(fitting, ", "));
 }
 
 std::string describe(const TensorTable& table, const quant::Scheme& scheme) {
@@ -185,7 +204,7 @@ std::string describe(const TensorTable& table, const quant::Scheme& scheme) {
   for (std::size_t i = 0; i < table.size(); ++i) {
     const TensorInfo& info = table[i];
     if (info.role == quant::Role::Norm) continue;
-    const quant::Codec* codec = scheme.codec_for(info.place);
+    const auto [codec, meant] = scheme.held(info.place);
     const double each = codec ? codec->bits_per_weight(info.shape[1]) : 16.0;
     bits += each * static_cast<double>(info.shape.numel());
     weights += static_cast<double>(info.shape.numel());
@@ -195,6 +214,7 @@ std::string describe(const TensorTable& table, const quant::Scheme& scheme) {
     std::string format = fmt::format("{:<24} {:>6.3f} bits", codec ? codec->name() : "16-bit", each);
     if (const quant::Codec* input = scheme.input_codec_for(info.place))
       format += fmt::format(", activations {}", input->name());
+    if (codec != meant) format += fmt::format(", as rows of {} do not fit {}", info.shape[1], meant->name());
     const auto same = std::ranges::find_if(kinds, [&](const Kind& k) { return k.what == what && k.format == format; });
     ++(same == kinds.end() ? kinds.emplace_back(Kind{std::move(what), std::move(format)}) : *same).count;
   }

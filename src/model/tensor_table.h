@@ -89,13 +89,14 @@ inline std::int64_t gguf_row(std::int64_t r, std::int64_t rows, std::int64_t hea
 }
 
 /// Tensors of `table` that `scheme` would hold in a codec that does not divide their rows, or whose activations': "name
-/// [rows, cols] (int4-sym-g128, group 128)". Empty: the scheme fits. Used to refuse a run before it starts, together with
-/// the groups that would fit.
+/// [rows, cols] (int4-sym-g128, group 128)". Empty: the scheme fits, where need be with other formats (quant/fallback.h).
+/// Used to refuse a run before it starts.
 std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& scheme);
 /// What each kind of matrix becomes under a scheme, a line each: "  24 × q_proj  int4-sym-g32  5.000 bits, activations
-/// int8-asym"; the last line is the mean over all weights. For people, before a run.
+/// int8-asym", and what the scheme means for it where its rows do not fit that; the last line is the mean over all weights.
+/// For people, before a run.
 std::string describe(const TensorTable& table, const quant::Scheme& scheme);
-/// Throws BadRecipe with that list and the schemes of the same family that fit.
+/// Throws BadRecipe with the list of misfits and the schemes that fit, first the same one in smaller groups.
 void require_fit(const TensorTable& table, const quant::Scheme& scheme);
 
 }  // namespace temper::model

@@ -31,7 +31,7 @@ constexpr std::int64_t kAnyRow = 16384;
 const quant::Codec* main_codec(const quant::Scheme& scheme) {
   if (scheme.linear) return scheme.linear;
   for (const quant::TensorRule& rule : scheme.rules)
-    if (const quant::Codec* codec = rule.weights(kAnyRow)) return codec;
+    if (const quant::Codec* codec = rule.weights()) return codec;
   return nullptr;
 }
 

@@ -26,16 +26,6 @@ constexpr auto kMixes = std::to_array<LlamaMix>({
     {"tq2_0", 37, "tq2_0"},
 });
 
-/// What stands in for a format of superblocks where rows are no multiple of 256.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kFallbacks = {{{"q2_k", "q4_0"},
-                                                                                      {"q3_k", "q4_0"},
-                                                                                      {"tq1_0", "q4_0"},
-                                                                                      {"tq2_0", "q4_0"},
-                                                                                      {"q4_k", "q5_0"},
-                                                                                      {"q5_k", "q5_1"},
-                                                                                      {"q6_k", "q8_0"},
-                                                                                      {"iq4_xs", "iq4_nl"}}};
-
 /// The layers that the medium mixes give more bits: the first and last eighths, and every third between.
 bool more_bits(int layer, int layers) {
   return layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
@@ -95,17 +85,7 @@ std::string_view chosen(const LlamaMix& mix, const TensorPlace& p, bool importan
 std::span<const LlamaMix> llama_mixes() { return kMixes; }
 
 const Codec* mix_codec(const LlamaMix& mix, const TensorPlace& place, bool importance) {
-  if (place.role == Role::Norm) return nullptr;
-  const std::string_view type = chosen(mix, place, importance);
-  const Codec* codec = find_codec(type);
-  if (!codec->fits(place.cols)) codec = llama_fallback(*codec);
-  return codec->fits(place.cols) ? codec : nullptr;
-}
-
-const Codec* llama_fallback(const Codec& codec) {
-  for (const auto& [from, to] : kFallbacks)
-    if (from == codec.name()) return find_codec(to);
-  return &codec;
+  return place.role == Role::Norm ? nullptr : find_codec(chosen(mix, place, importance));
 }
 
 }  // namespace temper::quant

@@ -29,6 +29,13 @@ struct TensorPlace {
 
 struct LlamaMix;
 
+/// What a tensor is held in (nullptr: 16 bit), and the format that the scheme means for it: another one where that one's
+/// blocks do not divide the tensor's rows and something stands in for it (fallback.h).
+struct Held {
+  const Codec* codec = nullptr;
+  const Codec* meant = nullptr;
+};
+
 /// A row of the table of schemes. nullptr means the tensor stays 16-bit.
 struct Scheme {
   std::string name;                ///< "q4_0", "int4-sym-g32", …
@@ -42,9 +49,12 @@ struct Scheme {
   std::vector<TensorRule> rules = {};  ///< Of one's own schemes: the last one that selects a tensor decides of it.
   /// What products with quantized weights are rounded to, a format with a static range; nullptr: nothing.
   const Codec* output = nullptr;
+  /// Its readers take one group size for the whole model: no tensor falls back to a smaller one.
+  bool one_group = false;
 
   /// Codec of a tensor, or nullptr. `importance`: whether the model is quantized with an importance matrix.
-  const Codec* codec_for(const TensorPlace& place, bool importance = false) const;
+  const Codec* codec_for(const TensorPlace& place, bool importance = false) const { return held(place, importance).codec; }
+  Held held(const TensorPlace& place, bool importance = false) const;
   /// The format to which activations are rounded before they are multiplied with that tensor, or nullptr; of a tied table,
   /// in its use as the head.
   const Codec* input_codec_for(const TensorPlace& place) const;

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "quant/activations.h"
-#include "quant/llama_mixes.h"
+#include "quant/scheme.h"
 
 namespace temper::quant {
 namespace {
@@ -182,10 +182,6 @@ bool TensorRule::matches(const Part& part, const TensorPlace& place) {
 
 bool TensorRule::selects(const TensorPlace& place) const {
   return place.role != Role::Norm && std::ranges::all_of(parts_, [&](const Part& part) { return matches(part, place); });
-}
-
-const Codec* TensorRule::weights(std::int64_t cols) const {
-  return weights_ && !weights_->fits(cols) ? llama_fallback(*weights_) : weights_;
 }
 
 }  // namespace temper::quant

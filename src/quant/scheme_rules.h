@@ -35,9 +35,8 @@ class TensorRule {
   static TensorRule parse(std::string_view text);
 
   bool selects(const TensorPlace& place) const;
-  /// nullptr: 16 bit. Where rows of `cols` are no multiple of the block of a format of llama.cpp's, the one that it takes
-  /// instead.
-  const Codec* weights(std::int64_t cols) const;
+  /// As the rule says, whether or not its blocks divide a tensor's rows; nullptr: 16 bit.
+  const Codec* weights() const { return weights_; }
   bool sets_input() const { return sets_input_; }
   const Codec* input() const { return input_; }
   bool sets_output() const { return sets_output_; }

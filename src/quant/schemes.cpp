@@ -5,6 +5,7 @@
 
 #include "base/nearest.h"
 #include "quant/activations.h"
+#include "quant/fallback.h"
 #include "quant/llama_mixes.h"
 #include "quant/scheme.h"
 
@@ -15,6 +16,7 @@ namespace {
 void add_others(std::vector<Scheme>& table) {
   const auto add = [&](const std::string& name, const std::string& linear, const char* input = nullptr) {
     table.push_back({name, find_codec(linear), nullptr, {}, nullptr, input ? find_codec(input) : nullptr});
+    return &table.back();
   };
   for (const char* group : {"", "-g64", "-g32"}) {  // 128 without a name
     const std::string g = *group ? group : "-g128", own = group;
@@ -23,8 +25,8 @@ void add_others(std::vector<Scheme>& table) {
     add("w8a16" + own, "int8-ctsym" + g + "-bf16");
     add("w4a8" + own, "int4-ctsym" + g + "-bf16", "int8-ctsym");
     add("w4afp8" + own, "int4-ctsym" + g + "-bf16", "fp8-e4m3-ct");
-    add("int4-gptq" + own, "int4-ctsym" + g + "-f16");
-    add("int4-awq" + own, "int4-ctasym" + g + "-f16");
+    add("int4-gptq" + own, "int4-ctsym" + g + "-f16")->one_group = true;
+    add("int4-awq" + own, "int4-ctasym" + g + "-f16")->one_group = true;
   }
   add("w8a8", "int8-ctsym-bf16", "int8-ctsym");
   add("fp8-dynamic", "fp8-e4m3-ct-bf16", "fp8-e4m3-ct");
@@ -128,9 +130,14 @@ const TensorRule* Scheme::rule_for(const TensorPlace& place) const {
   return rule == rules.rend() ? nullptr : &*rule;
 }
 
-const Codec* Scheme::codec_for(const TensorPlace& place, bool importance) const {
-  if (const TensorRule* rule = rule_for(place)) return rule->weights(place.cols);
-  return mix ? mix_codec(*mix, place, importance) : codec_for(place.role);
+Held Scheme::held(const TensorPlace& place, bool importance) const {
+  const TensorRule* rule = rule_for(place);
+  const Codec* meant = rule ? rule->weights() : mix ? mix_codec(*mix, place, importance) : codec_for(place.role);
+  if (!meant || (one_group && !rule)) return {meant, meant};
+  const Codec* codec = fallback_for(*meant, place.cols);
+  // Where even blocks of 32 do not divide the rows, llama.cpp stores f16.
+  if (mix && !rule && !codec->fits(place.cols)) codec = nullptr;
+  return {codec, meant};
 }
 
 const Codec* Scheme::input_codec_for(const TensorPlace& place) const {

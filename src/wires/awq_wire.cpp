@@ -60,6 +60,7 @@ class Awq final : public Wire {
     if (matrix.rows % kInWord != 0) return fmt::format("awq packs outputs by eight; {} are none", matrix.rows);
     return "";
   }
+  bool one_format() const override { return true; }
   std::vector<files::SafetensorsEntry> entries(const Matrix& matrix) const override {
     return make_parts(matrix, nullptr).entries();
   }

@@ -32,6 +32,7 @@ class Gptq final : public Wire {
     return v2_ ? "vLLM, gptqmodel" : "vLLM, gptqmodel, transformers with gptqmodel, SGLang";
   }
   std::string refusal(const Matrix& matrix) const override;
+  bool one_format() const override { return true; }
   std::vector<files::SafetensorsEntry> entries(const Matrix& matrix) const override {
     return make_parts(matrix, nullptr).entries();
   }

@@ -50,6 +50,8 @@ class Wire {
   virtual std::string_view readers() const = 0;  ///< Who loads it: "transformers, vLLM".
   /// Empty if it can carry the matrix, else why not ("int4 only in groups of …").
   virtual std::string refusal(const Matrix& matrix) const = 0;
+  /// True if its config.json has one format for all linears.
+  virtual bool one_format() const { return false; }
   /// True if it has words for rounded outputs.
   virtual bool carries_outputs() const { return false; }
 

@@ -21,10 +21,10 @@ LINEARS = 210
 # activations in 8 bits a value at a midpoint goes one way here and another way there.
 BF16_NLL, ACTIVATIONS_NLL = 0.02, 0.03
 # Schemes whose forward pass torchao has on a CPU, and those of which it only reads the fields there. SmolLM2's rows of 576
-# are no multiple of 128, so int4 is in groups of 32 here.
+# are no multiple of 128: int4, fp8-int4 and int4-sym-g128 hold them in groups of 64 and the rows of 1536 in groups of 128.
 RUN = {"int8-int4": ACTIVATIONS_NLL, "int8": BF16_NLL, "cactus": BF16_NLL, "int8-int8": ACTIVATIONS_NLL,
-       "fp8-fp8": ACTIVATIONS_NLL}
-READ = ["int4-g32", "nvfp4", "mxfp8"]
+       "fp8-fp8": ACTIVATIONS_NLL, "int4-sym-g128-bf16": BF16_NLL}
+READ = ["int4", "fp8-int4", "int4-g32", "nvfp4", "mxfp8"]
 
 
 def decoded(weight):

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 
 #include "eval/loaded_model.h"
 #include "eval/score.h"
@@ -23,7 +24,8 @@ testing::RandomModel shape(bool tied) { return {.vocab = 80, .hidden = 128, .int
 struct Tiny : testing::TinyRun {
   testing::CpuContext cpu;
 
-  explicit Tiny(bool tied = false, const std::string& scheme = "none") : testing::TinyRun(shape(tied), scheme) {
+  explicit Tiny(bool tied = false, const std::string& scheme = "none") : Tiny(scheme, shape(tied)) {}
+  Tiny(const std::string& scheme, const testing::RandomModel& model) : testing::TinyRun(model, scheme) {
     testing::write_tiny_tokenizer(recipe.model.path);
   }
   double nll(const fs::path& path, const std::string& scheme = "none") {
@@ -61,6 +63,53 @@ INSTANTIATE_TEST_SUITE_P(Schemes, WireExport,
                                            std::pair{"w4a16", "compressed-tensors"}, std::pair{"w8a8", "compressed-tensors"},
                                            std::pair{"nf4", "bitsandbytes"}, std::pair{"int4-gptq", "gptq"},
                                            std::pair{"int4-awq", "gptq-v2"}, std::pair{"int4-awq", "awq"}));
+
+/// Rows of 96 are three groups of 32, no multiple of 64; those of 256 are two groups of 128.
+TEST(WireExports, RowsThatAreNoMultipleOfTheGroup) {
+  for (const auto& [scheme, target] :
+       {std::pair{"int4", "torchao"}, std::pair{"fp8-int4", "torchao"}, std::pair{"int4-sym-g128-bf16", "torchao"},
+        std::pair{"w4a16", "compressed-tensors"}, std::pair{"w4afp8", "compressed-tensors"}}) {
+    SCOPED_TRACE(scheme);
+    Tiny tiny(scheme, testing::RandomModel{.vocab = 80, .hidden = 96, .intermediate = 256});
+    tiny.recipe.exporting.to = target;
+    tiny.recipe.train.steps = 2;
+    const exporter::ExportReport rounded = exporter::quantize(tiny.cpu.ctx, tiny.exporting(target, "quantized"));
+    EXPECT_EQ(tiny.nll(rounded.path), tiny.nll(tiny.recipe.model.path, scheme));
+    const auto reader = model::CheckpointReader::open(rounded.path);
+    std::set<std::int64_t> groups;
+    for (std::size_t i = 0; i < reader.table().size(); ++i)
+      if (const quant::Codec* codec = reader.stored(i).encoded.codec) {
+        EXPECT_EQ(codec->group(), reader.table()[i].shape[1] == 256 ? 128 : 32) << reader.table()[i].hf_name;
+        groups.insert(codec->group());
+      }
+    EXPECT_EQ(groups.size(), 2);
+    train::train(tiny.cpu.ctx, tiny.recipe, tiny.data);
+    recipe::Recipe exporting = tiny.exporting(target, "folder");
+    exporting.model = {.path = "", .run = tiny.recipe.out};
+    exporting.quant.scheme = "none";  // the run knows its own
+    const exporter::ExportReport report = exporter::export_model(tiny.cpu.ctx, exporting);
+    EXPECT_TRUE(report.as_trained);
+    EXPECT_EQ(tiny.nll(report.path), tiny.nll(tiny.recipe.out));
+  }
+}
+
+TEST(WireExports, OneGroupForAModelIsRefusedBeforeAnyWork) {
+  Tiny tiny("int4-gptq", testing::RandomModel{.vocab = 80, .hidden = 96, .intermediate = 256});
+  const auto message = [&](const std::string& scheme) -> std::string {
+    recipe::Recipe recipe = tiny.exporting("gptq", "refused");
+    recipe.quant.scheme = scheme;
+    try {
+      exporter::quantize(tiny.cpu.ctx, recipe);
+    } catch (const BadRecipe& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message("int4-gptq").find("int4-gptq-g32 is the same in groups that fit"), std::string::npos)
+      << message("int4-gptq");
+  EXPECT_NE(message("int4-ctsym-g128-f16").find("one format"), std::string::npos) << message("int4-ctsym-g128-f16");
+  EXPECT_EQ(message("int4-gptq-g32"), "");
+}
 
 TEST(WireExports, ShipWhatWasTrained) {
   for (const bool tied : {false, true}) {

@@ -135,7 +135,7 @@ TEST(Loop, ErrorsBeforeTheFirstStepMakeNoFolder) {
   bad.lora.r = 0;
   EXPECT_THROW(train(cpu.ctx, bad, tiny.data), BadRecipe);
   bad = tiny.recipe;
-  bad.quant.scheme = "int4-sym-g128";
+  bad.quant.scheme = "int4-gptq";
   EXPECT_THROW(train(cpu.ctx, bad, tiny.data), BadRecipe);
   bad = tiny.recipe;
   bad.model.path += "x";

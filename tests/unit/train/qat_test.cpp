@@ -118,7 +118,7 @@ TEST(Qat, CountsChangedCodes) {
 
 TEST(Qat, RefusesAGroupThatDoesNotDivideARow) {
   Fixture f;  // rows of 64 and 96 elements
-  EXPECT_THROW(f.controller("int4-sym-g128"), BadRecipe);
+  EXPECT_THROW(f.controller("int4-gptq"), BadRecipe);
 }
 
 TEST(Qat, NonFiniteWeightsStopTheRun) {
