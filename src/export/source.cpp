@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "quant/overflow.h"
+
 namespace temper::exporter {
 
 TensorView ExportSource::replacement(std::size_t index) const {
@@ -59,6 +61,7 @@ std::vector<std::byte> ExportSource::encoded(const ExecContext& ctx, std::size_t
   const TensorView rows = (view ? view : copy.view()).slice_rows(begin, end);
   std::vector<std::byte> bytes(static_cast<std::size_t>(end - begin) * codec.row_bytes(rows.cols()));
   ops::merge_and_encode(ctx, rows, nullptr, arch().dtype, codec, bytes, nullptr);
+  quant::require_no_overflow({&codec, end - begin, rows.cols(), bytes}, table()[index].hf_name, begin);
   return bytes;
 }
 

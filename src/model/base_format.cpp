@@ -4,6 +4,7 @@
 
 #include "base/progress.h"
 #include "ops/ops.h"
+#include "quant/overflow.h"
 #include "quant/scheme.h"
 
 namespace temper::model {
@@ -17,6 +18,7 @@ HeldCodes encode(const ExecContext& ctx, const CheckpointReader& reader, std::si
   Tensor copy;
   if (!stored.as_is(dtype)) reader.read(index, copy = Tensor(dtype, shape));
   ops::merge_and_encode(ctx, copy ? copy.view() : stored.plain, nullptr, dtype, codec, codes.bytes, nullptr);
+  quant::require_no_overflow({&codec, shape[0], shape[1], codes.bytes}, reader.table()[index].hf_name);
   return codes;
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "quant/activations.h"
+#include "quant/overflow.h"
 
 namespace temper::model {
 
@@ -204,6 +205,7 @@ EncodedWeights::EncodedWeights(const ExecContext& ctx, BaseWeights& base, const 
     if (table[i].role == quant::Role::Linear) continue;
     const ArenaScope scope(*ctx.workspace);
     ops::merge_and_encode(ctx, base.values(ctx, i, base.storage()), nullptr, base.storage(), *codec, encoded_[i], nullptr);
+    quant::require_no_overflow(encoded(i), table[i].hf_name);
     operands_[i] = Tensor(ctx.compute, shape);
     ops::decode(ctx, encoded(i), operands_[i]);
   }
@@ -216,6 +218,7 @@ void EncodedWeights::set(const ExecContext& ctx, std::size_t index, std::vector<
   if (expected == 0 || bytes.size() != expected)
     throw LogicError("codes of {}: {} bytes, expected {}", info.hf_name, bytes.size(), expected);
   encoded_[index] = std::move(bytes);
+  quant::require_no_overflow(encoded(index), info.hf_name);
   if (info.role == quant::Role::Linear) return;
   if (!operands_[index]) operands_[index] = Tensor(ctx.compute, info.shape);
   ops::decode(ctx, encoded(index), operands_[index]);
@@ -257,6 +260,9 @@ quant::CodeStats EncodedWeights::encode(const ExecContext& ctx, std::size_t inde
   ops::merge_and_encode(ctx, base_.values(ctx, index, merged_), lora, merged_, *codecs_[index], encoded_[index], &stats,
                         how == Encoding::Fit ? ops::Parameters::Fit : ops::Parameters::Kept,
                         how == Encoding::Fit ? factors_[index] : std::span<const float>());
+  const std::string why = quant::overflow_of(encoded(index), base_.table()[index].hf_name);
+  if (!why.empty() && (lora || base_.trained(index))) throw Diverged("{}", why);
+  if (!why.empty()) throw Unsupported("{}", why);
   return stats;
 }
 

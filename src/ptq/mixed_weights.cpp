@@ -1,5 +1,7 @@
 #include "ptq/mixed_weights.h"
 
+#include "quant/overflow.h"
+
 namespace temper::ptq {
 
 MixedWeights::MixedWeights(model::BaseWeights& base)
@@ -13,6 +15,7 @@ void MixedWeights::set(const ExecContext& ctx, std::size_t index, const quant::C
   const Shape& shape = base_.table()[index].shape;
   entry.bytes.resize(static_cast<std::size_t>(shape[0]) * codec->row_bytes(shape[1]));
   ops::merge_and_encode(ctx, base_.tensor(index), nullptr, base_.storage(), *codec, entry.bytes, nullptr);
+  quant::require_no_overflow(encoded(index), base_.table()[index].hf_name);
 }
 
 void MixedWeights::activate(const ExecContext& ctx, std::span<const std::size_t> indices) {

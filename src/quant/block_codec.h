@@ -7,6 +7,7 @@
 
 #include "quant/checks.h"
 #include "quant/codec.h"
+#include "quant/overflow.h"
 #include "quant/row_kernels.h"
 
 namespace temper::quant {
@@ -23,6 +24,7 @@ namespace temper::quant {
 ///     kKept                    reround of a row, if there are kernels for it
 ///     kWeighted                whether importance changes the fit
 ///     kLearnable               if decode is code · d, d the block's f16 scale
+///     overflows(block)         where scales are not f16s named d, m or dmin: whether one was clamped
 template <typename Format>
 class BlockCodec final : public Codec {
   using Block = typename Format::Block;
@@ -132,6 +134,13 @@ class BlockCodec final : public Codec {
     visit(encoded, out.size(), [&](const Block& block, std::size_t i) { Format::codes(block, out.data() + i); });
   }
 
+  std::int64_t first_overflow(std::span<const std::byte> encoded, std::int64_t rows, std::int64_t cols) const override {
+    check_size(*this, "encoded bytes", static_cast<std::size_t>(rows) * row_bytes(cols), encoded.size());
+    for (std::size_t at = 0; at < encoded.size(); at += sizeof(Block))
+      if (overflows(load(encoded, at / sizeof(Block) * kElements))) return static_cast<std::int64_t>(at / row_bytes(cols));
+    return -1;
+  }
+
   void encode_rows(const TensorView& values, std::span<std::byte> encoded) const override {
     encode_weighted(values, {}, encoded);
   }
@@ -202,6 +211,19 @@ class BlockCodec final : public Codec {
   }
 
  private:
+  static bool overflows(f16 half) { return overflows_f16(half.bits); }
+  static bool overflows(std::uint16_t half) { return overflows_f16(half); }
+  static bool overflows(const Block& block) {
+    if constexpr (requires { Format::overflows(block); }) {
+      return Format::overflows(block);
+    } else {
+      bool found = overflows(block.d);
+      if constexpr (requires { block.m; }) found |= overflows(block.m);
+      if constexpr (requires { block.dmin; }) found |= overflows(block.dmin);
+      return found;
+    }
+  }
+
   // One row by the search's kernels where the format has them.
   void fast_fit(std::span<const float> row, std::span<const float> importance, std::span<float> params) const {
     if constexpr (requires { Format::kSearch; })

@@ -23,6 +23,8 @@ void Codec::join(std::span<float> params, std::int64_t rows, std::int64_t cols) 
   check_size(*this, "parameters", static_cast<std::size_t>(rows * params_per_row(cols)), params.size());
 }
 
+std::int64_t Codec::first_overflow(std::span<const std::byte>, std::int64_t, std::int64_t) const { return -1; }
+
 void Codec::group_params(std::span<const float> params, std::int64_t cols, std::int64_t g, std::span<float> out) const {
   check_size(*this, "parameters of a row", static_cast<std::size_t>(params_per_row(cols)), params.size());
   const std::span<const float> part = params.subspan(static_cast<std::size_t>(g) * out.size(), out.size());

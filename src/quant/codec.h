@@ -132,6 +132,9 @@ class Codec {
   /// this format. The operand is bf16(decode) where x is BF16, decode itself where it is F32; y is F32, or has x's dtype.
   /// The order of each sum depends on K alone. Serial (callers cut the rows among threads).
   void dot_rows(std::span<const std::byte> encoded, const TensorView& x, const TensorView& y, bool accumulate) const;
+  /// The first of `rows` encoded rows with a parameter that its type could not hold: an infinity or a NaN, or the type's
+  /// end, where larger ones are clamped to. -1: every parameter is what was fit.
+  virtual std::int64_t first_overflow(std::span<const std::byte> encoded, std::int64_t rows, std::int64_t cols) const;
   /// Codes of one row as integers, for tests and statistics: what decode multiplies by the scale (signed where the format
   /// centres them: -8…7 for q4_0, 0…15 for q4_1).
   virtual void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const = 0;

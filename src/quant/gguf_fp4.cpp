@@ -48,6 +48,7 @@ struct Mxfp4 {
   /// 2^(e - 128), subnormal for 0 and 1.
   static float scale(std::uint32_t e) { return std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23); }
 
+  static bool overflows(const Block&) { return false; }  // exponents reach beyond f32's
   static void fit(const float* x, const float*, float, float* params) {
     const float largest = largest_magnitude(x, 32);
     const int e = largest > 0 ? static_cast<int>(std::floor(std::log2(largest))) + 125 : 0;
@@ -103,6 +104,9 @@ struct Nvfp4 {
     return code < 0x78 ? code : 0x7e;  // from 256 on
   }
 
+  static bool overflows(const Block& block) {
+    return std::ranges::any_of(block.d, [](std::uint8_t d) { return d >= 0x7e; });
+  }
   static void fit(const float* x, const float*, float, float* params) {
     for (int s = 0; s < 4; ++s) params[s] = static_cast<float>(stored(largest_magnitude(x + s * 16, 16) / 6.0f));
   }

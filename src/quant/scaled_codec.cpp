@@ -138,6 +138,18 @@ std::size_t ScaledCodec::row_bytes(std::int64_t cols) const {
   return codes_at(groups_of(cols), cols) - format_.scale_bytes() - format_.zero_bytes();
 }
 
+std::int64_t ScaledCodec::first_overflow(std::span<const std::byte> encoded, std::int64_t rows, std::int64_t cols) const {
+  const std::size_t bytes = row_bytes(cols), group = format_.group_bytes(group_of(cols));
+  check_size(*this, "encoded bytes", static_cast<std::size_t>(rows) * bytes, encoded.size());
+  const std::size_t header = format_.header_bytes(groups_of(cols));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::span<const std::byte> row = encoded.subspan(static_cast<std::size_t>(r) * bytes, bytes);
+    for (std::size_t at = header; at < bytes; at += group)
+      if (parameters_overflow(format_, row.data() + at)) return r;
+  }
+  return -1;
+}
+
 std::size_t ScaledCodec::codes_at(std::int64_t g, std::int64_t cols) const {
   return format_.header_bytes(groups_of(cols)) + static_cast<std::size_t>(g) * format_.group_bytes(group_of(cols)) +
          format_.scale_bytes() + format_.zero_bytes();

@@ -60,6 +60,7 @@ class ScaledCodec final : public Codec {
   void reround_rows(const TensorView& values, std::span<std::byte> encoded) const override;
   void encode_rows(const TensorView& values, std::span<std::byte> encoded) const override;
   void decode_rows(std::span<const std::byte> encoded, const TensorView& out) const override;
+  std::int64_t first_overflow(std::span<const std::byte> encoded, std::int64_t rows, std::int64_t cols) const override;
   void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const override;
   CodeStats stats(std::span<const std::byte> encoded, std::span<const std::byte> earlier, std::int64_t rows,
                   std::int64_t cols) const override;

@@ -148,6 +148,8 @@ void stored_roundings(const ScaledFormat& format, const std::byte* row, std::int
                       std::int64_t elements, std::span<Rounding> roundings);
 /// The stored scale at `scale`, F32, BF16 or F16, times `factor`, rounded to its type.
 void multiply_scale(const ScaledFormat& format, std::byte* scale, float factor);
+/// True if the scale, or Tinygemm's zero point behind it, is not finite or at the end of its type.
+bool parameters_overflow(const ScaledFormat& format, const std::byte* group);
 /// Reads what store_groups wrote.
 void load_groups(const ScaledFormat& format, const std::byte* row, std::int64_t first, std::int64_t groups,
                  std::int64_t elements, std::span<Decoding> decodings);

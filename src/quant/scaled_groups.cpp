@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quant/double_quant.h"
+#include "quant/overflow.h"
 #include "quant/scaled_format.h"
 
 namespace temper::quant {
@@ -28,6 +29,9 @@ inline float rounded(ScaleType type, float x) {
   if (type == ScaleType::F16) return to_float(saturated_f16(x));
   return x;
 }
+float largest(ScaleType type) {
+  return type == ScaleType::F16 ? 65504.0f : type == ScaleType::BF16 ? 0x1.fep127f : kLargest;
+}
 float smallest_normal(ScaleType type) { return type == ScaleType::F16 ? 0x1p-14f : 0x1p-126f; }
 float epsilon(ScaleType type) { return type == ScaleType::F16 ? 0x1p-10f : type == ScaleType::BF16 ? 0x1p-7f : 0x1p-23f; }
 float or_epsilon(ScaleType type, float scale) { return scale == 0.0f ? epsilon(type) : scale; }
@@ -49,9 +53,9 @@ Affine fit_asymmetric(const ScaledFormat& f, const Extent& extent) {
               high = -low - 1;
   if (f.mapping == Mapping::Tinygemm)
     return {std::max(std::min(extent.high - extent.low, kLargest), kMslkFloor) / steps, extent.low};
-  const float bottom = std::min(extent.low, 0.0f), top = std::max(extent.high, 0.0f);
-  const float range = rounded(f.scale, std::min(top - bottom, kLargest));
-  const float scale = rounded(f.scale, range / steps);
+  // A range that the arithmetic cannot hold gives the largest scale: parameters_overflow finds it.
+  const float bottom = std::min(extent.low, 0.0f), top = std::max(extent.high, 0.0f), range = top - bottom;
+  const float scale = range <= largest(f.scale) ? rounded(f.scale, rounded(f.scale, range) / steps) : largest(f.scale);
   if (f.mapping == Mapping::Asym) {
     const float s = std::max(scale, smallest_normal(f.scale));
     return {s, std::clamp(rounded(f.scale, low - std::nearbyint(rounded(f.scale, bottom / s))), low, high)};
@@ -162,6 +166,18 @@ inline void put_scale(ScaleType type, float scale, std::byte* out) {
     case ScaleType::E8M0: return put(out, static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>(scale) >> 23));
     case ScaleType::E4M3: return put(out, static_cast<std::uint8_t>(to_small(kE4M3, scale)));
     default: return put(out, scale);
+  }
+}
+
+/// True for infinities, NaN and the largest magnitude of the type.
+bool overflows(const ScaledFormat& format, const std::byte* in) {
+  switch (format.scale) {
+    case ScaleType::BF16: return (get<std::uint16_t>(in) & 0x7fffu) >= 0x7f7fu;
+    case ScaleType::F16: return overflows_f16(get<std::uint16_t>(in));
+    case ScaleType::F32: return (get<std::uint32_t>(in) & 0x7fffffffu) >= 0x7f7fffffu;
+    // Below a tensor's scale the largest is 448 by construction.
+    case ScaleType::E4M3: return format.mapping == Mapping::NvLocal && (get<std::uint8_t>(in) & 0x7fu) >= 0x7eu;
+    default: return false;
   }
 }
 
@@ -348,6 +364,11 @@ void store_groups(const ScaledFormat& f, std::span<const float> params, std::int
 
 void multiply_scale(const ScaledFormat& f, std::byte* scale, float factor) {
   put_scale(f.scale, get_scale(f.scale, scale) * factor, scale);
+}
+
+bool parameters_overflow(const ScaledFormat& format, const std::byte* group) {
+  return overflows(format, group) ||
+         (format.mapping == Mapping::Tinygemm && overflows(format, group + format.scale_bytes()));
 }
 
 void load_groups(const ScaledFormat& f, const std::byte* row, std::int64_t first, std::int64_t groups, std::int64_t elements,
