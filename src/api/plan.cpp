@@ -36,6 +36,12 @@ std::vector<const quant::Codec*> codecs_named(const std::vector<std::string>& na
   return out;
 }
 
+/// An allocation, and what it was measured to cost.
+struct Point {
+  ptq::Allocation allocation;
+  std::optional<eval::Comparison> measured = {};
+};
+
 /// A model, what its tensors cost in each format, and the best allocations.
 class Planner {
  public:
@@ -43,13 +49,20 @@ class Planner {
       : ctx_(ctx),
         recipe_(recipe),
         reader_(model::CheckpointReader::open(recipe.model.path)),
-        base_(reader_, ctx.compute, model::Hold::Expanded),
         measured_(measured_samples(recipe, text::Tokenizer::load(recipe.model.path), kDefaultWindows)),
-        sensitivity_(ptq::cached_sensitivity(ctx, base_, reader_.arch(), measured_.samples, options(), cache())),
+        sensitivity_(costs()),
+        base_(reader_, ctx.compute, model::Hold::Expanded),
         frontier_(sensitivity_.choices()) {}
 
   const ptq::Sensitivity& sensitivity() const { return sensitivity_; }
-  const std::string& how() const { return measured_.how; }
+  /// The text, how finely costs were measured on it, and what that took.
+  std::string how() const {
+    const bool alone = sensitivity_.layer_groups == table().layers();
+    return fmt::format(
+        "{}; costs of {} in each format: {:.0f} forward passes, {:.0f} s", measured_.how,
+        alone ? "every matrix" : fmt::format("matrices of a kind in {} groups of layers", sensitivity_.layer_groups),
+        sensitivity_.passes, sensitivity_.seconds);
+  }
   std::string model() const { return reader_.formats(); }
   const model::TensorTable& table() const { return reader_.table(); }
 
@@ -72,6 +85,23 @@ class Planner {
 
   std::vector<const quant::Codec*> codecs(const ptq::Allocation& a) const {
     return ptq::codecs_of(sensitivity_, a, reader_.table().size());
+  }
+  /// The best mix within so many bytes, measured; or one format for all where that is measured to be better.
+  Point choose(std::uint64_t bytes) {
+    Point best{within(bytes)};
+    best.measured = measure(best.allocation);
+    std::optional<ptq::Allocation> rival;
+    for (const quant::Codec* codec : options().codecs) {
+      ptq::Allocation one = ptq::uniform(sensitivity_, table(), *codec);
+      if (bytes_of(one) <= bytes && (!rival || one.cost < rival->cost)) rival = std::move(one);
+    }
+    if (!rival || rival->chosen == best.allocation.chosen) return best;
+    eval::Comparison measured = measure(*rival);
+    if (measured.kld.value < best.measured->kld.value) {
+      log_info("{} throughout is measured to be better than the best sum of costs, {}", mix(*rival), mix(best.allocation));
+      best = {*std::move(rival), std::move(measured)};
+    }
+    return best;
   }
   eval::Comparison measure(const ptq::Allocation& a) {
     return ptq::measure_mix(ctx_, base_, reader_.arch(), codecs(a), measured_.samples,
@@ -101,9 +131,17 @@ class Planner {
   }
 
  private:
+  /// In f32: whatever is changed in a bf16 network, its roundings fall otherwise, which alone is about 3e-4 nats.
+  ptq::Sensitivity costs() const {
+    ExecContext exact = ctx_;
+    exact.compute = DType::F32;
+    model::BaseWeights base(reader_, exact.compute, model::Hold::Expanded);
+    return ptq::cached_sensitivity(exact, base, reader_.arch(), measured_.samples, options(), cache());
+  }
   ptq::SensitivityOptions options() const {
     ptq::SensitivityOptions options;
     options.codecs = codecs_named(recipe_.quant.types);
+    options.minutes = recipe_.quant.sensitivity_minutes;
     return options;
   }
   /// Beside the output, by the model's name.
@@ -117,15 +155,10 @@ class Planner {
   const ExecContext& ctx_;
   const Recipe& recipe_;
   model::CheckpointReader reader_;
-  model::BaseWeights base_;
   MeasuredSamples measured_;
   ptq::Sensitivity sensitivity_;
+  model::BaseWeights base_;
   ptq::Frontier frontier_;
-};
-
-struct Point {
-  ptq::Allocation allocation;
-  std::optional<eval::Comparison> measured;
 };
 
 /// Allocations along the frontier up to about 9 bits, and the budget if one is given; three of them, or it, are measured.
@@ -137,10 +170,9 @@ std::vector<Point> frontier_points(Planner& planner, const Recipe& recipe) {
   for (int i = 0; i < kFrontierPoints; ++i)
     points.push_back({planner.within(low + (high - low) * static_cast<std::uint64_t>(i) / (kFrontierPoints - 1)), {}});
   if (has_budget(recipe)) {
-    points.push_back({planner.within(planner.budget()), {}});
-    points.back().measured = planner.measure(points.back().allocation);
+    points.push_back(planner.choose(planner.budget()));
   } else {
-    for (const std::size_t i : {1u, 4u, 7u}) points[i].measured = planner.measure(points[i].allocation);
+    for (const std::size_t i : {1u, 4u, 7u}) points[i] = planner.choose(planner.bytes_of(points[i].allocation));
   }
   std::ranges::stable_sort(points, {}, [](const Point& p) { return p.allocation.bytes; });
   return points;
@@ -194,8 +226,9 @@ Outcome quantize_within(const ExecContext& ctx, const Recipe& recipe) {
   std::string scheme;
   {
     Planner planner(ctx, recipe);
-    const ptq::Allocation allocation = planner.within(planner.budget());
-    const eval::Comparison measured = planner.measure(allocation);
+    const Point chosen = planner.choose(planner.budget());
+    const auto& [allocation, measurement] = chosen;
+    const eval::Comparison& measured = *measurement;
     codecs = planner.codecs(allocation);
     scheme = planner.scheme(allocation);
     text = fmt::format("{:.3f} bits/weight: {}\nKLD from 16-bit, nats a token: predicted {:.5f}, measured {}; {}\n",

@@ -121,7 +121,6 @@ class Transformer::Pass {
   int layers() const { return static_cast<int>(model_.arch_.num_layers); }
   std::int64_t tokens() const { return static_cast<std::int64_t>(batch_.tokens.size()); }
   Arena& arena() const { return *ctx_.workspace; }
-  TensorView residual() const { return ctx_.workspace->allocate(DType::F32, {tokens(), model_.arch_.hidden_size}); }
   BlockActivations activations() const {
     return allocate_activations(*ctx_.workspace, model_.arch_, ctx_.compute, tokens());
   }
@@ -171,20 +170,26 @@ void Transformer::embed_tokens(const ExecContext& ctx, std::span<const std::int3
 }
 
 TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache) {
-  Pass pass(*this, ctx, batch, form_for(batch.tokens.size()));
-  const TensorView x = pass.residual();
+  const TensorView x =
+      ctx.workspace->allocate(DType::F32, {static_cast<std::int64_t>(batch.tokens.size()), arch_.hidden_size});
   embed_tokens(ctx, batch.tokens, x);
+  run_blocks(ctx, batch, 0, x, cache);
+  return x;
+}
+
+void Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, int first, const TensorView& x,
+                             KvCache* cache) {
   ArenaScope scope(*ctx.workspace);
+  Pass pass(*this, ctx, batch, form_for(batch.tokens.size()));
   BlockActivations a = pass.activations();
   a.x_in = a.x_mid = x;  // nothing is kept: the residual stream is updated in place
-  for (int layer = 0; layer < pass.layers(); ++layer) {
+  for (int layer = first; layer < pass.layers(); ++layer) {
     if (cache) use_cache(*cache, layer, pass.tokens(), a);
     pass.block(layer, [&](const BlockCall& call) {
       const ProfileSection section("forward");
       block_forward(call, a, x);
     });
   }
-  return x;
 }
 
 void Transformer::tap_head(const ExecContext& ctx, const TensorView& x) const {
@@ -342,7 +347,20 @@ void Transformer::logits(const ExecContext& ctx, const BatchView& batch, std::sp
                          const std::function<void(std::size_t, const TensorView&)>& visit) {
   check_batch(batch, false);
   ArenaScope scope(*ctx.workspace);
-  const TensorView x = run_blocks(ctx, batch, nullptr);
+  top_logits(ctx, run_blocks(ctx, batch, nullptr), rows, visit);
+}
+
+void Transformer::logits_from(const ExecContext& ctx, const BatchView& batch, int layer, const TensorView& x,
+                              std::span<const std::int32_t> rows,
+                              const std::function<void(std::size_t, const TensorView&)>& visit) {
+  check_batch(batch, false);
+  run_blocks(ctx, batch, layer, x, nullptr);
+  top_logits(ctx, x, rows, visit);
+}
+
+void Transformer::top_logits(const ExecContext& ctx, const TensorView& x, std::span<const std::int32_t> rows,
+                             const std::function<void(std::size_t, const TensorView&)>& visit) {
+  ArenaScope scope(*ctx.workspace);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
   const std::int64_t n = static_cast<std::int64_t>(rows.size());

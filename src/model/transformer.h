@@ -97,6 +97,12 @@ class Transformer {
   void logits(const ExecContext& ctx, const BatchView& batch, std::span<const std::int32_t> rows,
               const std::function<void(std::size_t first, const TensorView& logits)>& visit);
 
+  /// The same from a block's input on: x F32 [N, H] is the residual stream that enters block `layer` (that leaves the last
+  /// one where it is num_layers), and is overwritten.
+  void logits_from(const ExecContext& ctx, const BatchView& batch, int layer, const TensorView& x,
+                   std::span<const std::int32_t> rows,
+                   const std::function<void(std::size_t first, const TensorView& logits)>& visit);
+
   /// Appends tokens to a cached sequence and returns logits [vocab] of the last one (in `out`, F32). Throws Unsupported when
   /// the cache is full.
   void step(const ExecContext& ctx, KvCache& cache, std::span<const std::int32_t> tokens, std::span<float> out);
@@ -136,6 +142,9 @@ class Transformer {
                      const TensorView& x);
   void tap_head(const ExecContext& ctx, const TensorView& x) const;
   TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache);
+  void run_blocks(const ExecContext& ctx, const BatchView& batch, int first, const TensorView& x, KvCache* cache);
+  void top_logits(const ExecContext& ctx, const TensorView& x, std::span<const std::int32_t> rows,
+                  const std::function<void(std::size_t, const TensorView&)>& visit);
   void ensure_rope(std::span<const std::int32_t> positions);
   const RopeTable* rope(int layer) const;  ///< Null for a layer that turns nothing.
   void embed_tokens(const ExecContext& ctx, std::span<const std::int32_t> tokens, const TensorView& x);

@@ -127,6 +127,7 @@ struct QuantOptions {
   std::string size;                  ///< Budget of a dynamic allocation ("90MB"), all tensors of the file; empty: see bits.
   double bits = 0;                   ///< The same as bits per weight over all tensors; 0: no budget.
   std::vector<std::string> types;    ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
+  double sensitivity_minutes = 20;   ///< What measuring the formats' costs may take; 0: as long as every tensor alone takes.
   QuantMethod method = QuantMethod::Rtn;
   double percentile = 99.9;    ///< QuantMethod::Percentile: of the magnitudes of a group.
   double gptq_damping = 0.01;  ///< Share of the mean of the Hessian's diagonal added to it.

@@ -77,6 +77,15 @@ std::vector<Option> method_options() {
        .range = {.min = 0, .max = 32}},
       {"quant.types", "--types", field<&Recipe::quant, &Q::types>(), kQuantize | kPlan,
        "Formats to choose from under a budget; empty: those of GGUF from q2_k to q8_0"},
+      {.key = "quant.sensitivity_minutes",
+       .flag = "--sensitivity-minutes",
+       .field = field<&Recipe::quant, &Q::sensitivity_minutes>(),
+       .verbs = kQuantize | kPlan,
+       .help =
+           "What measuring the formats' costs may take, tensor by tensor; layers are measured in groups where it would take "
+           "longer; 0: no limit",
+       .unit = "minutes",
+       .range = {.min = 0}},
       {.key = "quant.start_step",
        .flag = "--qat-start-step",
        .field = field<&Recipe::quant, &Q::start_step>(),

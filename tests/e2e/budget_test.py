@@ -72,6 +72,18 @@ class Budget(TemperTest):
         self.assertLessEqual(bits, 5.5)
         self.assertGreater(bits, 0.99 * 5.5)
 
+    def test_far_below_four_bits(self):
+        """Formats of every size are measured, so that the sum of their costs is of the size of what the mix costs."""
+        model = tiny_model.write_random(self.folder / "wide", layers=3, hidden=256, intermediate=512)
+        types = ["--types", "q2_k,q3_k,q4_k,q5_k,q8_0"]
+        for bits in (3.5, 4.8):
+            plan = ok_json("plan", "--model", model, *self.measure, *types, "--bits", bits, "--out", self.folder / "wide-plan")
+            point = next(p for p in plan["frontier"] if "kld" in p)
+            self.assertLessEqual(point["bits_per_weight"], bits)
+            self.assertLess(abs(np.log(point["kld"] / point["predicted_kld"])), np.log(2))
+            say(f"{bits} bits: predicted KLD {point['predicted_kld']:.4f}, measured {point['kld']:.4f}")
+        self.assertIn("forward passes", plan["measured"])
+
     def test_compare(self):
         report = ok_json("compare", self.model, "--schemes", "q8_0,q4_0", *self.measure, "--speed-tokens", 2, "--chart",
                          self.folder / "c.svg")
