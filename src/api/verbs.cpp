@@ -81,10 +81,12 @@ Outcome train(const Recipe& recipe) {
                {"loss", result.last_loss},
                {"tokens", result.tokens},
                {"tokens_per_s", result.tokens_per_second},
-               {"peak_rss_bytes", result.peak_memory_bytes}};
-  std::string text = fmt::format("{}: {} steps, {} tokens, {:.0f} tokens/s, peak memory {:.2f} GB\n", result.run.string(),
-                                 result.info.steps, result.tokens, result.tokens_per_second,
-                                 static_cast<double>(result.peak_memory_bytes) / 1e9);
+               {"peak_rss_bytes", result.peak_memory_bytes},
+               {"planned_bytes", result.plan.peak()}};
+  std::string text =
+      fmt::format("{}: {} steps, {} tokens, {:.0f} tokens/s, peak memory {:.2f} GB, planned {:.2f} GB\n",
+                  result.run.string(), result.info.steps, result.tokens, result.tokens_per_second,
+                  static_cast<double>(result.peak_memory_bytes) / 1e9, static_cast<double>(result.plan.peak()) / 1e9);
   // Rows of preferences are no rows to score answers on: the log has their figures.
   if (!recipe.data.eval_path.empty() && recipe.train.objective != recipe::ObjectiveKind::Dpo) {
     const auto tokenizer = text::Tokenizer::load(result.info.base_model);

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace temper {
 
@@ -26,6 +29,20 @@ std::string Checksum::hex() const { return fmt::format("{:016x}", XXH3_64bits_di
 
 std::string checksum_of(std::span<const std::byte> bytes) {
   return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size()));
+}
+
+std::string checksum_of_file(const std::filesystem::path& path, std::size_t* size) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  const MappedFile file(path);
+  const std::span<const std::byte> bytes = file.bytes();
+  Checksum checksum;
+  for (std::size_t begin = 0; begin < bytes.size(); begin += kPiece) {
+    const std::span<const std::byte> piece = bytes.subspan(begin, std::min(kPiece, bytes.size() - begin));
+    checksum.add(piece);
+    file.release(piece);
+  }
+  if (size) *size = bytes.size();
+  return checksum.hex();
 }
 
 }  // namespace temper

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -30,5 +31,9 @@ std::string checksum_of(std::span<const std::byte> bytes);
 inline std::string checksum_of(std::string_view text) {
   return checksum_of(std::as_bytes(std::span(text.data(), text.size())));
 }
+
+/// Of a whole file, read piece by piece: no more of it is in memory. `size` = its bytes, if not null. Throws BadFile,
+/// IoError.
+std::string checksum_of_file(const std::filesystem::path& path, std::size_t* size = nullptr);
 
 }  // namespace temper

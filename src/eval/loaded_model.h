@@ -43,6 +43,7 @@ class LoadedModel {
   const model::ArchSpec& arch() const { return reader_->arch(); }
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   model::Transformer& transformer() { return *transformer_; }
+  model::BaseWeights& base() { return *base_; }
   model::Adapters* adapters() { return adapters_.get(); }  ///< Null without adapters.
   /// Masters of what was trained beside the adapters, by table index; empty: nothing.
   const std::vector<Tensor>& beside() const { return beside_; }

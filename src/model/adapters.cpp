@@ -114,6 +114,13 @@ void Adapters::fill(std::size_t e) {
   index_[layer][static_cast<std::size_t>(entry.linear)] = static_cast<int>(e);
 }
 
+std::size_t Adapters::bytes() const {
+  std::size_t bytes = array_.parameters().bytes() + array_.gradients().bytes();
+  for (const Tensor* tensor : {&operands_, &norms_, &gains_})
+    if (*tensor) bytes += (*tensor)->bytes();
+  return bytes;
+}
+
 const Adapters::Entry* Adapters::find(int layer, Linear linear) const {
   const std::size_t at = static_cast<std::size_t>(layer);
   if (at >= index_.size()) return nullptr;

@@ -71,6 +71,8 @@ class Adapters {
   const ParameterArray& array() const { return array_; }  ///< "adapters": A, B and m of every entry, in order.
   TensorView parameters() const { return array_.parameters(); }
   TensorView gradients() const { return array_.gradients(); }
+  /// Masters, gradients and operands (and DoRA's gains); these once prepare has been called.
+  std::size_t bytes() const;
   /// Copies the masters into the operands of the context's compute dtype, and makes the gains of DoRA, for which `base` must
   /// outlive this; once per optimizer step, and before the first.
   void prepare(const ExecContext& ctx, const BaseWeights& base);

@@ -19,6 +19,20 @@ std::vector<Segment> segments_of(const TensorTable& table, const std::vector<std
 
 bool is_vector(const TensorInfo& info) { return info.role == quant::Role::Norm; }
 
+/// The values of F32 `tensor` in another dtype, a piece at a time.
+void write_as(const ExecContext& ctx, const TensorView& tensor, DType dtype, files::SafetensorsWriter& writer) {
+  constexpr std::int64_t kPiece = 1 << 20;
+  const std::int64_t count = tensor.shape.numel();
+  const ArenaScope scope(*ctx.workspace);
+  const TensorView piece = ctx.workspace->allocate(dtype, {std::min(count, kPiece)});
+  for (std::int64_t first = 0; first < count; first += kPiece) {
+    const std::int64_t n = std::min(count - first, kPiece);
+    const TensorView out(piece.data, dtype, {n});
+    ops::convert(ctx, TensorView(tensor.as<float>() + first, DType::F32, {n}), out);
+    writer.write({static_cast<const std::byte*>(out.data), out.bytes()});
+  }
+}
+
 }  // namespace
 
 std::vector<std::size_t> all_tensors(const TensorTable& table) {
@@ -68,6 +82,7 @@ TrainedWeights::TrainedWeights(const CheckpointReader& reader, BaseWeights& base
   for (std::size_t s = 0; s < tensors_.size(); ++s) {
     reader.read(tensors_[s], array_.parameter(s));
     base_.train(tensors_[s], array_.parameter(s));
+    reader.release(tensors_[s]);
     gradients_[tensors_[s]] = array_.gradient(s);
   }
 }
@@ -85,11 +100,7 @@ void TrainedWeights::save(const ExecContext& ctx, const std::filesystem::path& p
   for (const std::size_t i : tensors_)
     entries.push_back({table_[i].hf_name, is_vector(table_[i]) ? DType::F32 : stored_, table_[i].shape});
   files::SafetensorsWriter writer(path, entries);
-  for (std::size_t s = 0; s < tensors_.size(); ++s) {
-    const Tensor tensor(entries[s].dtype, entries[s].shape);
-    ops::convert(ctx, array_.parameter(s), tensor);
-    writer.write({static_cast<const std::byte*>(tensor->data), tensor->bytes()});
-  }
+  for (std::size_t s = 0; s < tensors_.size(); ++s) write_as(ctx, array_.parameter(s), entries[s].dtype, writer);
   writer.commit();
 }
 

@@ -44,11 +44,16 @@ ops::Weight BaseWeights::hold(std::size_t index, Hold how, DType compute) {
   const StoredTensor stored = reader_.stored(index);
   const bool vector = table_[index].role == quant::Role::Norm;
   const bool looked_up_only = index == table_.embedding() && index != table_.head();
-  if (!stored.plain && how != Hold::Expanded) return reordered(stored);
+  if (!stored.plain && how != Hold::Expanded) {
+    const ops::Weight weight = reordered(stored);
+    if (stored.permuted_heads != 0) reader_.release(index);
+    return weight;
+  }
   if (stored.plain && looked_up_only && how != Hold::Expanded) return stored.plain;
   const DType wanted = vector ? DType::F32 : how == Hold::Operands ? compute : storage_;
   if (stored.as_is(wanted)) return stored.plain;
   reader_.read(index, owned_.emplace_back(wanted, table_[index].shape));
+  reader_.release(index);
   return owned_.back();
 }
 
@@ -162,7 +167,6 @@ void BaseWeights::train(std::size_t index, const TensorView& master) {
 }
 
 void BaseWeights::masters_changed(const ExecContext& ctx, DType stored) {
-  Tensor rounded;
   for (std::size_t i = 0; i < masters_.size(); ++i) {
     if (!masters_[i] || table_[i].role == quant::Role::Norm) continue;
     Tensor& operand = operands_[i];
@@ -171,7 +175,8 @@ void BaseWeights::masters_changed(const ExecContext& ctx, DType stored) {
       ops::convert(ctx, weights_[i].dense, operand);
       continue;
     }
-    if (!rounded || rounded->shape != operand->shape) rounded = Tensor(stored, operand->shape);
+    const ArenaScope scope(*ctx.workspace);
+    const TensorView rounded = ctx.workspace->allocate(stored, operand->shape);
     ops::convert(ctx, weights_[i].dense, rounded);
     ops::convert(ctx, rounded, operand);
   }

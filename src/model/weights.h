@@ -74,6 +74,7 @@ class BaseWeights : public WeightSource {
   /// A tensor as resident: matrices in storage(), norms F32; a trained one is its master, F32. Throws LogicError for one
   /// that is held in a number format, or converted for products.
   TensorView tensor(std::size_t index) const;
+  const ops::Weight& held(std::size_t index) const { return weights_[index]; }  ///< A tensor however it is held.
   /// The values of a matrix as the file has them, resident or in the workspace; of one in a number format, decoded to `dtype`.
   TensorView values(const ExecContext& ctx, std::size_t index, DType dtype) const;
   /// True if a matrix is held in a number format.

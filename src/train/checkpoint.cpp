@@ -13,7 +13,6 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/mapped_file.h"
 #include "files/safetensors.h"
 
 namespace temper::train {
@@ -111,8 +110,9 @@ std::string sealed(Json manifest) {
 void write_manifest(const CheckpointState& state, const fs::path& folder) {
   Json list = Json::object();
   for (const char* name : kFiles) {
-    const MappedFile file(folder / name);
-    list[name] = {{"bytes", file.bytes().size()}, {"xxh3_64", checksum_of(file.bytes())}};
+    std::size_t bytes = 0;
+    const std::string checksum = checksum_of_file(folder / name, &bytes);
+    list[name] = {{"bytes", bytes}, {"xxh3_64", checksum}};
   }
   write_file(folder / kManifest,
              sealed({{"format", kFormat}, {"version", kVersion}, {"step", state.step}, {"files", list}}));
@@ -130,14 +130,13 @@ void check_files(const fs::path& folder) {
   const Json& list = files::require_object(manifest, "files", origin);
   for (const char* name : kFiles) {
     const Json& entry = files::require_object(list, name, origin);
-    const MappedFile file(folder / name);
-    const auto bytes = static_cast<std::size_t>(files::require_int(entry, "bytes", origin, 0));
-    if (file.bytes().size() != bytes)
-      throw BadFile("{}: expected {} bytes, found {}: the checkpoint is damaged", file.path().string(), bytes,
-                    file.bytes().size());
-    const std::string& expected = files::require_string(entry, "xxh3_64", origin);
-    if (const std::string found = checksum_of(file.bytes()); found != expected)
-      throw BadFile("{}: expected checksum {}, found {}: the checkpoint is damaged", file.path().string(), expected, found);
+    const std::string file = (folder / name).string();
+    std::size_t bytes = 0;
+    const std::string checksum = checksum_of_file(file, &bytes);
+    if (const auto expected = static_cast<std::size_t>(files::require_int(entry, "bytes", origin, 0)); bytes != expected)
+      throw BadFile("{}: expected {} bytes, found {}: the checkpoint is damaged", file, expected, bytes);
+    if (const std::string& expected = files::require_string(entry, "xxh3_64", origin); checksum != expected)
+      throw BadFile("{}: expected checksum {}, found {}: the checkpoint is damaged", file, expected, checksum);
   }
 }
 

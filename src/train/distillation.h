@@ -14,6 +14,7 @@ class Distillation final : public Objective {
 
   StepLoss step(const ExecContext& ctx, model::Transformer& transformer, const text::StepBatches& batches,
                 const model::BaseGradients* base) override;  ///< Figures: nll and kl, nats per labelled token.
+  Teacher* other() override { return teacher_.get(); }
   std::string description() const override;
 
  private:

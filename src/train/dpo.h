@@ -22,6 +22,7 @@ class Dpo final : public Objective {
   std::vector<Figure> evaluate(const ExecContext& ctx, model::Transformer& transformer,
                                const std::vector<text::Sample>& samples) override;
   std::vector<text::Sample> scored(const std::vector<text::Sample>& samples) const override;  ///< The chosen ones.
+  Teacher* other() override { return &reference_; }
   std::string description() const override;
 
  private:

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/resident_memory.h"
 #include "eval/evaluate.h"
 #include "model/base_format.h"
 #include "model/file_scheme.h"
@@ -91,11 +92,13 @@ TrainResult run(const ExecContext& ctx, const Start& start, const TrainData& dat
 }  // namespace
 
 TrainResult train(const ExecContext& ctx, const recipe::Recipe& recipe, const Hooks& hooks) {
+  reset_peak_resident();
   const Start start = start_of(recipe);
   return run(ctx, start, load_data(start.recipe), hooks);
 }
 
 TrainResult train(const ExecContext& ctx, const recipe::Recipe& recipe, const TrainData& data, const Hooks& hooks) {
+  reset_peak_resident();
   return run(ctx, start_of(recipe), data, hooks);
 }
 

@@ -65,8 +65,8 @@ struct TrainResult {
   std::optional<HeldOut> held_out;     ///< At the end, where there are held-out rows.
   std::int64_t tokens = 0;             ///< Processed over the whole run.
   double tokens_per_second = 0;        ///< Over the whole run's steps, without evaluation.
-  std::int64_t peak_memory_bytes = 0;  ///< Of this process: its largest resident set.
-  MemoryPlan plan;                     ///< What it was to be.
+  std::int64_t peak_memory_bytes = 0;  ///< Of this process since train() was called: its largest resident set.
+  MemoryPlan plan;                     ///< What that was to be.
   std::string plan_text;               ///< With train.plan: what the run would take, for people; nothing else is set.
 };
 

@@ -1,11 +1,8 @@
 #include "train/memory_plan.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <fstream>
 #include <numeric>
-#include <set>
 
 namespace temper::train {
 
@@ -31,53 +28,31 @@ std::string text_of(const std::vector<MemoryChoice>& choices) {
   return text;
 }
 
-std::size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");  // pages: of the address space, resident, …
-  std::size_t space = 0, resident = 0;
-  file >> space >> resident;
-  return file ? resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) : 0;
-}
-
-namespace {
-
-/// Sums up memory, each address once.
-class Counted {
- public:
-  void add(MemoryPart& part, const void* data, std::size_t bytes) {
-    if (data && seen_.insert(data).second) part.bytes += bytes;
-  }
-  void add(MemoryPart& part, const TensorView& tensor) { add(part, tensor.data, tensor.bytes()); }
-
- private:
-  std::set<const void*> seen_;
-};
-
-}  // namespace
-
-std::vector<MemoryPart> weight_parts(const ExecContext& dry, model::BaseWeights& base, model::EncodedWeights* encoded) {
+std::vector<MemoryPart> WeightMemory::add(model::BaseWeights& base, model::EncodedWeights* encoded) {
   MemoryPart weights{"weights"}, codes{"codes"}, operands{"operands"};
-  Counted counted;
   MemoryPart masters;  // counted with what is trained
-  for (std::size_t i = 0; i < base.table().size(); ++i)
-    if (!base.encoded(i)) counted.add(base.trained(i) ? masters : weights, base.tensor(i));
-  const auto add_stored = [&](const ops::Weight& weight) {
-    counted.add(weights, weight.encoded.bytes.data(), weight.encoded.bytes.size());
-  };
-  add_stored(base.embedding());
-  add_stored(base.head(dry, model::WeightForm::Held));
-  for (int layer = 0; layer < base.table().layers(); ++layer)
-    for (const ops::Weight& weight : base.acquire(dry, layer, model::WeightForm::Held).linear) add_stored(weight);
+  for (std::size_t i = 0; i < base.table().size(); ++i) {
+    MemoryPart& part = base.trained(i) ? masters : weights;
+    count(part, base.held(i).dense);
+    count(part, base.held(i).encoded);
+  }
   const auto add = [&](const ops::Weight& weight) {
-    counted.add(codes, weight.encoded.bytes.data(), weight.encoded.bytes.size());
-    counted.add(operands, weight.dense);
+    count(codes, weight.encoded);
+    count(operands, weight.dense);
   };
   model::WeightSource& source = encoded ? static_cast<model::WeightSource&>(*encoded) : base;
   for (int layer = 0; layer < base.table().layers(); ++layer) {
-    for (const ops::Weight& weight : source.acquire(dry, layer, model::WeightForm::Dense).linear) add(weight);
+    for (const ops::Weight& weight : source.acquire(dry_, layer, model::WeightForm::Dense).linear) add(weight);
     source.release(layer);
   }
+  for (int layer = 0; layer < base.table().layers(); ++layer)
+    for (std::size_t l = 0; l < model::kLinears.size(); ++l)
+      if (base.trained(base.table().linear(layer, model::kLinears[l])))  // rounded masters, whatever codes are made of them
+        add(base.linear(dry_, layer, l, model::WeightForm::Dense));
+  for (const ops::Weight& table : {base.embedding(), base.head(dry_, model::WeightForm::Held)})
+    if (base.trained(base.table().embedding()) || base.trained(base.table().head())) count(operands, table.dense);
   add(source.embedding());
-  add(source.head(dry, model::WeightForm::Dense));
+  add(source.head(dry_, model::WeightForm::Dense));
   return {weights, codes, operands};
 }
 

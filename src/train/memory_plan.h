@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,12 +34,25 @@ struct MemoryChoice {
 /// A line each: memory, and the time that the work lets expect beside the first's.
 std::string text_of(const std::vector<MemoryChoice>& choices);
 
-/// Resident set of this process as it is, in bytes; 0 where the system does not tell.
-std::size_t resident_bytes();
+/// Counts what stands behind the weights of networks that may share some, each piece of memory once.
+class WeightMemory {
+ public:
+  explicit WeightMemory(const ExecContext& dry) : dry_(dry) {}  ///< ops/dry_run.h
 
-/// What stands behind the weights of a network: "weights", the base as resident (a file's pages count where it is used from
-/// its mapping; masters of trained tensors do not); "codes" of a scheme; "operands" of products that are neither. Each piece
-/// of memory once. `dry`: ops/dry_run.h. `encoded` may be null.
-std::vector<MemoryPart> weight_parts(const ExecContext& dry, model::BaseWeights& base, model::EncodedWeights* encoded);
+  /// What a network has that has not been counted yet: "weights", the base as resident (a file's pages count where it is
+  /// used from its mapping; masters of trained tensors do not); "codes" of a scheme; "operands" of products that are
+  /// neither. `encoded` may be null.
+  std::vector<MemoryPart> add(model::BaseWeights& base, model::EncodedWeights* encoded);
+
+ private:
+  void count(MemoryPart& part, const void* data, std::size_t bytes) {
+    if (data && seen_.insert(data).second) part.bytes += bytes;
+  }
+  void count(MemoryPart& part, const TensorView& tensor) { count(part, tensor.data, tensor.bytes()); }
+  void count(MemoryPart& part, const quant::EncodedView& codes) { count(part, codes.bytes.data(), codes.bytes.size()); }
+
+  const ExecContext& dry_;
+  std::set<const void*> seen_;
+};
 
 }  // namespace temper::train

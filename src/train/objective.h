@@ -19,6 +19,8 @@ struct StepLoss {
   std::vector<Figure> figures;  ///< Beside it; empty where the loss says it all.
 };
 
+class Teacher;
+
 class Objective {
  public:
   virtual ~Objective() = default;
@@ -35,6 +37,8 @@ class Objective {
   /// Of `samples`, those whose labelled tokens' NLL is reported.
   virtual std::vector<text::Sample> scored(const std::vector<text::Sample>& samples) const { return samples; }
 
+  /// The model beside the run's whose passes `step` and `evaluate` make, too; null: there is none.
+  virtual Teacher* other() { return nullptr; }
   virtual std::string description() const = 0;  ///< One line for the log.
 };
 

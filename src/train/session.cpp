@@ -1,7 +1,5 @@
 #include "train/session.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -408,9 +406,7 @@ TrainResult Session::finish() {
   if (!held_out_.empty()) result.held_out = held_out_.back();
   result.tokens = tokens_;
   result.tokens_per_second = seconds_ > 0 ? static_cast<double>(tokens_) / seconds_ : 0;
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  result.peak_memory_bytes = static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+  result.peak_memory_bytes = static_cast<std::int64_t>(peak_resident_bytes());
   result.plan = plan_;
   log_info("{} steps, {} tokens, {:.0f} tokens/s; peak memory {:.3f} GB, planned {:.3f} GB", done_, tokens_,
            result.tokens_per_second, static_cast<double>(result.peak_memory_bytes) * 1e-9,

@@ -7,6 +7,7 @@
 
 #include "base/profile.h"
 #include "base/progress.h"
+#include "base/resident_memory.h"
 #include "model/checkpoint_reader.h"
 #include "model/weights.h"
 #include "text/packing.h"
@@ -46,6 +47,8 @@ class Session {
   void check_target() const;
   void describe() const;
   // session_plan.cpp
+  std::size_t dry_passes(const ExecContext& dry);
+  void dry_step(const ExecContext& dry, model::Transformer& transformer, text::Batch batch);
   /// What the run takes as its options stand, from the objects that hold it and a dry run of its largest passes.
   MemoryPlan plan();
   /// The same for every way to save memory, the fastest first; the options stay as they are.

@@ -8,6 +8,7 @@
 #include "ops/dry_run.h"
 #include "recipe/sizes.h"
 #include "train/session.h"
+#include "train/teacher.h"
 
 namespace temper::train {
 namespace {
@@ -24,6 +25,27 @@ std::vector<text::Batch> largest_batches(text::Packer packer, std::int64_t batch
       if (size(batch) > size(tokens)) tokens = std::move(batch);
     }
   return {std::move(tokens), std::move(labelled)};
+}
+
+/// What the program itself grows by once it computes: code of libraries that is used for the first time, products that
+/// oneDNN compiles, threads' stacks, and what allocators keep. Measured; see docs/memory.md.
+constexpr std::size_t kProgramBytes = std::size_t{14} << 20;
+
+/// What opening a GGUF takes beside its tensors: pages of its keys, and lists of their strings.
+std::size_t header_bytes(const files::GgufFile* file) {
+  if (!file) return 0;
+  std::size_t bytes = file->file_bytes();
+  for (const files::GgufTensor& tensor : file->tensors()) bytes -= tensor.data.size();
+  for (const files::GgufKeyValue& value : file->values())
+    if (const auto* array = std::get_if<files::GgufArray>(&value.value))
+      bytes += array->strings.size() * sizeof(std::string_view);
+  return bytes;
+}
+
+/// Of working memory, which the system hands out in large pages (Arena).
+std::size_t whole_pages(std::size_t bytes) {
+  constexpr std::size_t kPage = std::size_t{2} << 20;
+  return (bytes + kPage - 1) / kPage * kPage;
 }
 
 std::size_t kept_bytes(const ExecContext& ctx, const model::ArchSpec& arch, std::int64_t tokens,
@@ -59,36 +81,53 @@ std::int64_t Session::parts_of_step() const {
   return (batch + micro - 1) / micro;
 }
 
-MemoryPlan Session::plan() {
-  Arena arena;
-  const ExecContext dry = ops::dry_run(ctx_, arena);
+/// A pass over the largest batches of training, and one over all that is held out. Returns the tokens of the largest.
+std::size_t Session::dry_passes(const ExecContext& dry) {
   model::Transformer& transformer = qat_.dry(dry, steps_ - 1);
   parts_.list().gradient_norm(dry);
   std::size_t tokens = 0;
   for (text::Batch& batch : largest_batches(packer_, recipe_.train.batch_size, parts_of_step(), steps_)) {
     tokens = std::max(tokens, batch.tokens.size());
-    const eval::ModelBatch model_batch(std::move(batch));
-    transformer.forward_backward(dry, model_batch.view(), 1.0f, parts_.gradients());
+    dry_step(dry, transformer, std::move(batch));
   }
   const eval::ScoreOptions scoring;
-  for (const auto& [begin, end] : eval::batch_ranges(data_.held_out, scoring.tokens_per_pass, scoring.tokens_per_pass))
-    transformer.nll(dry, eval::ModelBatch(text::batch_of(std::span(data_.held_out).subspan(begin, end - begin))).view());
+  for (const auto& [begin, end] : eval::batch_ranges(data_.held_out, scoring.tokens_per_pass, scoring.tokens_per_pass)) {
+    const eval::ModelBatch batch(text::batch_of(std::span(data_.held_out).subspan(begin, end - begin)));
+    transformer.nll(dry, batch.view());
+    if (Teacher* other = objective_->other()) other->transformer().nll(dry, batch.view());
+  }
+  return tokens;
+}
 
+void Session::dry_step(const ExecContext& dry, model::Transformer& transformer, text::Batch batch) {
+  if (batch.labelled == 0) return;  // not even the objective's other model sees it
+  text::StepBatches step;
+  step.labelled = batch.labelled;
+  step.micro_batches.push_back(std::move(batch));
+  objective_->step(dry, transformer, step, parts_.gradients());
+}
+
+MemoryPlan Session::plan() {
+  Arena arena;
+  const ExecContext dry = ops::dry_run(ctx_, arena);
+  const auto tokens = static_cast<std::int64_t>(dry_passes(dry));
+  const std::size_t kept = kept_bytes(ctx_, reader_.arch(), tokens, recompute_of(recipe_));
+  WeightMemory weights(dry);
   MemoryPlan plan;
-  plan.arena = arena.peak();
-  plan.parts = weight_parts(dry, base_, qat_.encoded());
-  plan.parts.insert(plan.parts.begin(), {"program and data", before_});
+  plan.arena = std::max(arena.peak(), ctx_.workspace->peak());  // setting up took some, and pages stay
+  plan.parts = weights.add(base_, qat_.encoded());
+  plan.parts.insert(plan.parts.begin(), {"program and data", before_ + header_bytes(reader_.gguf()) + kProgramBytes});
   MemoryPart trained{parts_.masters().adapters ? "adapters, gradients" : "masters, gradients"}, optimizer{"optimizer"};
   for (const model::ParameterArray& array : parts_.list().arrays())
     trained.bytes += array.parameters().bytes() + array.gradients().bytes();
   if (const model::Adapters* adapters = parts_.masters().adapters)
-    for (const auto& entry : adapters->entries()) trained.bytes += entry.operand_a.bytes() + entry.operand_b.bytes();
+    trained.bytes += adapters->bytes() - adapters->parameters().bytes() - adapters->gradients().bytes();
   for (const StateTensor& state : optimizer_.state()) optimizer.bytes += state.tensor.bytes();
-  const std::size_t kept = kept_bytes(ctx_, reader_.arch(), static_cast<std::int64_t>(tokens), recompute_of(recipe_));
   plan.parts.push_back(trained);
   plan.parts.push_back(optimizer);
+  if (Teacher* other = objective_->other()) plan.parts.push_back({"teacher or reference", other->bytes(weights)});
   plan.parts.push_back({"activations", kept});
-  plan.parts.push_back({"workspace", plan.arena - kept});
+  plan.parts.push_back({"workspace", whole_pages(plan.arena) - kept});
   return plan;
 }
 
@@ -110,10 +149,7 @@ std::vector<MemoryChoice> Session::choices() {
       choice.peak = plan().peak();
       const ExecContext dry = ops::dry_run(ctx_, arena);
       const text::Batch batch = largest_batches(packer_, recipe_.train.batch_size, parts_of_step(), steps_).front();
-      choice.work =
-          static_cast<double>(parts_of_step()) * work_of([&] {
-            qat_.dry(dry, steps_ - 1).forward_backward(dry, eval::ModelBatch(batch).view(), 1.0f, parts_.gradients());
-          });
+      choice.work = static_cast<double>(parts_of_step()) * work_of([&] { dry_step(dry, qat_.dry(dry, steps_ - 1), batch); });
       choices.push_back(choice);
     }
   take(now);

@@ -42,6 +42,15 @@ Teacher::Teacher(const ExecContext& ctx, const std::string& path, std::string_vi
   }
 }
 
+std::size_t Teacher::bytes(WeightMemory& counted) {
+  std::size_t bytes = 0;
+  const auto parts =
+      loaded_ ? counted.add(loaded_->base(), loaded_->encoded()) : counted.add(held_ ? *held_ : run_.base, nullptr);
+  for (const MemoryPart& part : parts) bytes += part.bytes;
+  const model::Adapters* adapters = loaded_ ? loaded_->adapters() : nullptr;
+  return bytes + (adapters ? adapters->bytes() : 0);
+}
+
 std::string Teacher::description() const { return loaded_ ? loaded_->description() : "the base, unquantized"; }
 
 std::string Teacher::fingerprint() const {

@@ -6,6 +6,7 @@
 
 #include "eval/loaded_model.h"
 #include "model/weights.h"
+#include "train/memory_plan.h"
 #include "train/objective.h"
 
 namespace temper::train {
@@ -18,6 +19,8 @@ class Teacher {
   Teacher(const ExecContext& ctx, const std::string& path, std::string_view key, const ObjectiveRun& run);
 
   model::Transformer& transformer() { return loaded_ ? loaded_->transformer() : *own_; }
+  /// Its memory beyond what has been counted.
+  std::size_t bytes(WeightMemory& counted);
   /// "the base, unquantized", "run r1 (16-bit)"
   std::string description() const;
   /// Tells one teacher from another: of its weights, and of what a run trained on top of them.
