@@ -72,6 +72,7 @@ void run_command(const Command& command) {
     case Verb::Inspect: return print(api::inspect(recipe), recipe);
     case Verb::Compare: return print(api::compare(recipe), recipe);
     case Verb::Plan: return print(api::plan(recipe), recipe);
+    case Verb::Heal: return print(api::heal(recipe), recipe);
     case Verb::Demo: return print(api::demo(recipe), recipe);
     case Verb::Schemes: return print(api::schemes(), recipe);
     case Verb::Docs: fmt::print("{}", recipe::options_markdown()); return;

@@ -65,8 +65,15 @@ Outcome schemes();
 /// speed; writes the chart if asked for. See docs/comparing.md.
 Outcome compare(const Recipe& recipe);
 
-/// The frontier of dynamic allocations: what the best mixes of formats cost at each size, some of them measured.
+/// With recipe.train.plan: what a training run would take, of memory and time, and what saves some (docs/memory.md); trains
+/// nothing, writes nothing. Otherwise the frontier of dynamic allocations: what the best mixes of formats cost at each size,
+/// some of them measured.
 Outcome plan(const Recipe& recipe);
+
+/// Quantizes recipe.model.path to recipe.quant.scheme without any data: the model writes text, learns on it to answer as it
+/// did, quantized (distillation from itself), and is exported to recipe.out. What an interrupted run has done is kept in
+/// recipe.heal.folder, and the same call goes on. The outcome has the divergence from the original before and after.
+Outcome heal(const Recipe& recipe);
 
 /// The main job from end to end on generated word problems, in the folder recipe.out: LoRA in 16-bit, quantized after
 /// training; LoRA with quantization-aware training; both exported and verified; the table of all.

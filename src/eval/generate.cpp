@@ -174,4 +174,21 @@ std::vector<std::int32_t> prompt_ids(const text::Tokenizer& tokenizer, const std
   return render_ids(tokenizer, text::ChatTemplate(*tokenizer.chat_template()), messages);
 }
 
+std::vector<std::int32_t> user_turn_ids(const text::Tokenizer& tokenizer) {
+  constexpr const char* kWords = "words of the user";
+  if (!tokenizer.chat_template()) return {};
+  text::Json messages = text::Json::array();
+  messages.push_back(turn("user", kWords));
+  std::string conversation;
+  try {
+    conversation = text::ChatTemplate(*tokenizer.chat_template())
+                       .render(messages, /*add_generation_prompt=*/false, template_variables(tokenizer));
+  } catch (const Error&) {
+    return {};  // a template that wants more than a user
+  }
+  const std::size_t begin = conversation.find(kWords);
+  return begin == std::string::npos ? std::vector<std::int32_t>{}
+                                    : tokenizer.encode(conversation.substr(0, begin), /*parse_special=*/true);
+}
+
 }  // namespace temper::eval

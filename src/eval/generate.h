@@ -80,6 +80,10 @@ class ChatSession {
   text::Json system_, messages_;
 };
 
+/// What a conversation begins with, up to the user's first words, by the chat template; empty where there is no template, or
+/// none that shows a user's words as they are.
+std::vector<std::int32_t> user_turn_ids(const text::Tokenizer& tokenizer);
+
 /// Ids of a prompt for generate(): through the chat template as one user turn (after `system`, if not empty), or as it
 /// stands with BOS if the tokenizer adds one (`raw`, or a model without a template).
 std::vector<std::int32_t> prompt_ids(const text::Tokenizer& tokenizer, const std::string& prompt, const std::string& system,

@@ -303,6 +303,10 @@ void forward_to_act(const BlockCall& c, BlockActivations& a) {
   norm_of_attention(c, a);
   tap(c, LinearInput::Attention, a.n1);
   project(c, a);
+  if (!a.cache_rows.empty()) {
+    ops::scatter_rows(ctx, a.k, a.cache_rows, a.keys);
+    ops::scatter_rows(ctx, a.v, a.cache_rows, a.values);
+  }
   ops::attention(ctx, a.q, a.keys, a.values, c.batch.spans, attention_shape(c), a.attended, &a.lse);
   tap(c, LinearInput::Output, a.attended);
   add_to_residual(c, Linear::O, a.attended, BlockVector::PostAttentionNorm, a.o, a.rstd_o, a.x_in, a.x_mid);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <optional>
+#include <span>
 
 #include "model/transformer.h"
 
@@ -26,12 +27,14 @@ struct BlockCall {
 
 /// Named buffers of a block's forward pass, kept for its backward pass.
 struct BlockActivations {
-  TensorView x_in;             ///< F32 [N, H] residual stream entering the block.
-  TensorView rstd1, n1;        ///< F32 [N]; T [N, H] normed input of attention.
-  TensorView q_raw, k_raw;     ///< F32, with norms of q and k: what these norms see.
-  TensorView rstd_q, rstd_k;   ///< F32 [N · heads], [N · kv_heads].
-  TensorView q, k, v;          ///< T [N, q_size], [N, kv_size], [N, kv_size]; q and k turned by their positions.
-  TensorView keys, values;     ///< What attention reads: k and v, or a cache that ends with them.
+  TensorView x_in;            ///< F32 [N, H] residual stream entering the block.
+  TensorView rstd1, n1;       ///< F32 [N]; T [N, H] normed input of attention.
+  TensorView q_raw, k_raw;    ///< F32, with norms of q and k: what these norms see.
+  TensorView rstd_q, rstd_k;  ///< F32 [N · heads], [N · kv_heads].
+  TensorView q, k, v;         ///< T [N, q_size], [N, kv_size], [N, kv_size]; q and k turned by their positions.
+  TensorView keys, values;    ///< What attention reads: k and v, or a cache that ends with them.
+  std::span<const std::int32_t>
+      cache_rows;              ///< Rows of keys and values to which k and v are copied; empty: they stand there.
   TensorView attended, lse;    ///< T [N, q_size]; F32 [N, heads].
   TensorView o, rstd_o;        ///< F32 [N, H], [N], with a norm after attention: what it sees.
   TensorView x_mid;            ///< F32 [N, H] residual stream after attention.

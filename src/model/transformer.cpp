@@ -56,8 +56,8 @@ double checked_sum(std::span<const float> nll, std::span<const std::int32_t> row
   return sum;
 }
 
-/// Rows [begin, end) of the cache of one layer as the buffers that the block writes and attention reads.
-void use_cache(KvCache& cache, int layer, std::int64_t tokens, BlockActivations& a) {
+/// The next `tokens` rows of the cache of one layer as the buffers that the block writes and attention reads.
+void append_to_cache(KvCache& cache, int layer, std::int64_t tokens, BlockActivations& a) {
   const std::size_t l = static_cast<std::size_t>(layer);
   const std::int64_t end = cache.length + tokens;
   a.k = cache.k[l].view().slice_rows(cache.length, end);
@@ -169,22 +169,22 @@ void Transformer::embed_tokens(const ExecContext& ctx, std::span<const std::int3
   if (const float factor = arch_.embedding_scale(); factor != 1.0f) ops::scale(ctx, x, factor);
 }
 
-TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache) {
+TensorView Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, const UseCache& use_cache) {
   const TensorView x =
       ctx.workspace->allocate(DType::F32, {static_cast<std::int64_t>(batch.tokens.size()), arch_.hidden_size});
   embed_tokens(ctx, batch.tokens, x);
-  run_blocks(ctx, batch, 0, x, cache);
+  run_blocks(ctx, batch, 0, x, use_cache);
   return x;
 }
 
 void Transformer::run_blocks(const ExecContext& ctx, const BatchView& batch, int first, const TensorView& x,
-                             KvCache* cache) {
+                             const UseCache& use_cache) {
   ArenaScope scope(*ctx.workspace);
   Pass pass(*this, ctx, batch, form_for(batch.tokens.size()));
   BlockActivations a = pass.activations();
   a.x_in = a.x_mid = x;  // nothing is kept: the residual stream is updated in place
   for (int layer = first; layer < pass.layers(); ++layer) {
-    if (cache) use_cache(*cache, layer, pass.tokens(), a);
+    if (use_cache) use_cache(layer, a);
     pass.block(layer, [&](const BlockCall& call) {
       const ProfileSection section("forward");
       block_forward(call, a, x);
@@ -325,7 +325,7 @@ void Transformer::head_input(const ExecContext& ctx, const BatchView& batch, std
                              const TensorView& hidden) {
   check_batch(batch, false);
   ArenaScope scope(*ctx.workspace);
-  const TensorView x = run_blocks(ctx, batch, nullptr);
+  const TensorView x = run_blocks(ctx, batch);
   ops::convert(ctx, final_norm(ctx, arch_, weights_, x, rows).normed, hidden);
 }
 
@@ -335,7 +335,7 @@ std::vector<float> Transformer::nll(const ExecContext& ctx, const BatchView& bat
   std::vector<float> nll(rows.size());
   if (rows.empty()) return nll;
   ArenaScope scope(*ctx.workspace);
-  const TensorView x = run_blocks(ctx, batch, nullptr);
+  const TensorView x = run_blocks(ctx, batch);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
   ops::linear_cross_entropy(ctx, top.normed, weights_.head(ctx, WeightForm::Products), targets_of(batch, rows), 0.0f, nll,
@@ -347,19 +347,19 @@ void Transformer::logits(const ExecContext& ctx, const BatchView& batch, std::sp
                          const std::function<void(std::size_t, const TensorView&)>& visit) {
   check_batch(batch, false);
   ArenaScope scope(*ctx.workspace);
-  top_logits(ctx, run_blocks(ctx, batch, nullptr), rows, visit);
+  head_logits(ctx, run_blocks(ctx, batch), rows, visit);
 }
 
 void Transformer::logits_from(const ExecContext& ctx, const BatchView& batch, int layer, const TensorView& x,
                               std::span<const std::int32_t> rows,
                               const std::function<void(std::size_t, const TensorView&)>& visit) {
   check_batch(batch, false);
-  run_blocks(ctx, batch, layer, x, nullptr);
-  top_logits(ctx, x, rows, visit);
+  run_blocks(ctx, batch, layer, x, {});
+  head_logits(ctx, x, rows, visit);
 }
 
-void Transformer::top_logits(const ExecContext& ctx, const TensorView& x, std::span<const std::int32_t> rows,
-                             const std::function<void(std::size_t, const TensorView&)>& visit) {
+void Transformer::head_logits(const ExecContext& ctx, const TensorView& x, std::span<const std::int32_t> rows,
+                              const std::function<void(std::size_t, const TensorView&)>& visit) {
   ArenaScope scope(*ctx.workspace);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, rows);
   tap_head(ctx, top.normed);
@@ -388,7 +388,7 @@ void Transformer::step(const ExecContext& ctx, KvCache& cache, std::span<const s
   const BatchView batch{tokens, positions, {}, {&span, 1}};
   check_batch(batch, false);
   ArenaScope scope(*ctx.workspace);
-  const TensorView x = run_blocks(ctx, batch, &cache);
+  const TensorView x = run_blocks(ctx, batch, [&](int layer, BlockActivations& a) { append_to_cache(cache, layer, n, a); });
   const std::int32_t last = static_cast<std::int32_t>(n - 1);
   const FinalNorm top = final_norm(ctx, arch_, weights_, x, {&last, 1});
   tap_head(ctx, top.normed);
@@ -396,6 +396,31 @@ void Transformer::step(const ExecContext& ctx, KvCache& cache, std::span<const s
   ops::linear(ctx, top.normed, weights_.head(ctx, WeightForm::Held), logits);
   if (arch_.logit_softcap > 0) ops::softcap(ctx, logits, arch_.logit_softcap);
   cache.length += n;
+}
+
+void Transformer::step_side_by_side(const ExecContext& ctx, KvCache& cache, std::int64_t position,
+                                    std::span<const std::int32_t> tokens,
+                                    const std::function<void(std::size_t, const TensorView&)>& visit) {
+  const std::int64_t n = static_cast<std::int64_t>(tokens.size()), each = n > 0 ? cache.capacity / n : 0;
+  if (position >= each) throw Unsupported("the context is full: token {} of {} that each sequence may have", position, each);
+  const std::vector<std::int32_t> positions(tokens.size(), static_cast<std::int32_t>(position));
+  std::vector<std::int32_t> sequences(tokens.size()), cache_rows(tokens.size());
+  std::vector<ops::AttentionSpan> spans;
+  for (std::int32_t s = 0; s < static_cast<std::int32_t>(n); ++s) {
+    const std::int32_t first = s * static_cast<std::int32_t>(each), row = first + static_cast<std::int32_t>(position);
+    sequences[static_cast<std::size_t>(s)] = s;
+    cache_rows[static_cast<std::size_t>(s)] = row;
+    spans.push_back({s, s + 1, first, row + 1});
+  }
+  const BatchView batch{tokens, positions, {}, spans};
+  check_batch(batch, false);
+  ArenaScope scope(*ctx.workspace);
+  const TensorView x = run_blocks(ctx, batch, [&](int layer, BlockActivations& a) {
+    a.keys = cache.k[static_cast<std::size_t>(layer)];
+    a.values = cache.v[static_cast<std::size_t>(layer)];
+    a.cache_rows = cache_rows;
+  });
+  head_logits(ctx, x, sequences, visit);
 }
 
 }  // namespace temper::model

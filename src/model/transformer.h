@@ -21,6 +21,7 @@ class ScratchFile;
 namespace temper::model {
 
 class KeptActivations;
+struct BlockActivations;
 
 /// A flat stream of tokens: several documents after one another, no padding. Spans are documents (query and key ranges
 /// equal); positions restart at each. targets[t] is the token that row t should predict (already shifted), or -1.
@@ -107,6 +108,12 @@ class Transformer {
   /// the cache is full.
   void step(const ExecContext& ctx, KvCache& cache, std::span<const std::int32_t> tokens, std::span<float> out);
 
+  /// The next token of n sequences that share a cache: sequence s has rows [s · c, (s + 1) · c) of it, c = capacity / n, of
+  /// which `position` are filled, the same for all. Calls `visit` as `logits` does, with a row for each sequence. Throws
+  /// Unsupported when the cache is full.
+  void step_side_by_side(const ExecContext& ctx, KvCache& cache, std::int64_t position, std::span<const std::int32_t> tokens,
+                         const std::function<void(std::size_t first, const TensorView& logits)>& visit);
+
   // The forward pass by hand, for going through many batches block by block: embed, every block, then `top`.
   /// x F32 [N, H] = the residual stream that enters the first block.
   void embed(const ExecContext& ctx, const BatchView& batch, const TensorView& x);
@@ -141,10 +148,12 @@ class Transformer {
   void loss_backward(const ExecContext& ctx, const BatchView& batch, const HeadLoss& loss, const BaseGradients* base,
                      const TensorView& x);
   void tap_head(const ExecContext& ctx, const TensorView& x) const;
-  TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, KvCache* cache);
-  void run_blocks(const ExecContext& ctx, const BatchView& batch, int first, const TensorView& x, KvCache* cache);
-  void top_logits(const ExecContext& ctx, const TensorView& x, std::span<const std::int32_t> rows,
-                  const std::function<void(std::size_t, const TensorView&)>& visit);
+  /// Puts a cache's memory into a block's buffers.
+  using UseCache = std::function<void(int layer, BlockActivations& a)>;
+  TensorView run_blocks(const ExecContext& ctx, const BatchView& batch, const UseCache& use_cache = {});
+  void run_blocks(const ExecContext& ctx, const BatchView& batch, int first, const TensorView& x, const UseCache& use_cache);
+  void head_logits(const ExecContext& ctx, const TensorView& x, std::span<const std::int32_t> rows,
+                   const std::function<void(std::size_t, const TensorView&)>& visit);
   void ensure_rope(std::span<const std::int32_t> positions);
   const RopeTable* rope(int layer) const;  ///< Null for a layer that turns nothing.
   void embed_tokens(const ExecContext& ctx, std::span<const std::int32_t> tokens, const TensorView& x);

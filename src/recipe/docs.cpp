@@ -56,6 +56,7 @@ std::string_view group_title(std::string_view group) {
   if (group == "quant") return "Quantization";
   if (group == "train") return "Training";
   if (group == "optim") return "Optimizer";
+  if (group == "heal") return "Healing without data";
   if (group == "eval") return "Evaluation";
   if (group == "export") return "Export";
   if (group == "generate") return "Generation";

@@ -238,6 +238,17 @@ struct InspectOptions {
   std::int64_t count = 1;  ///< Rows shown.
 };
 
+/// A model that learns to be quantized from text that it wrote itself.
+struct HealOptions {
+  std::int64_t tokens = 131072;         ///< Of text to learn from.
+  std::int64_t length = 512;            ///< Of each piece.
+  std::int64_t held_out_tokens = 8192;  ///< Of text to measure on.
+  double temperature = 1;               ///< Of sampling.
+  std::int64_t seed = 0;                ///< Of sampling.
+  std::int64_t batch = 0;               ///< Pieces written side by side; 0: see eval::TextSampling.
+  std::string folder;                   ///< Text, run and report; empty: `out` and ".heal".
+};
+
 struct RuntimeOptions {
   std::int64_t threads = 0;  ///< 0: every CPU the process may use.
   Compute compute = Compute::Auto;
@@ -262,6 +273,7 @@ struct Recipe {
   GenerateOptions generate;
   CompareOptions compare;
   InspectOptions inspect;
+  HealOptions heal;
   RuntimeOptions runtime;
 };
 
@@ -278,6 +290,7 @@ enum class Verb {
   Inspect,
   Compare,
   Plan,
+  Heal,
   Demo,
   Schemes,
   Docs

@@ -60,7 +60,7 @@ void check_objective(const Recipe& recipe) {
   }
 }
 
-void resolve_train(Recipe& recipe) {
+void resolve_train(Recipe& recipe, Verb verb = Verb::Train) {
   TrainOptions& train = recipe.train;
   if (!train.resume.empty()) {
     const auto normal = [](const std::string& path) {
@@ -73,9 +73,9 @@ void resolve_train(Recipe& recipe) {
                       recipe.out, train.resume);
     recipe.out = train.resume;
   }
-  require_set(recipe.model.path, "model.path", Verb::Train);
-  require_set(recipe.data.path, "data.path", Verb::Train);
-  if (!train.plan) require_set(recipe.out, "out", Verb::Train);
+  require_set(recipe.model.path, "model.path", verb);
+  require_set(recipe.data.path, "data.path", verb);
+  if (!train.plan) require_set(recipe.out, "out", verb);
   if (!train.memory.empty()) parse_size(train.memory, "train.memory");
   check_length(recipe);
   check_objective(recipe);
@@ -130,6 +130,24 @@ void resolve_train(Recipe& recipe) {
     throw BadRecipe("train.micro_batch ({}) is more than train.batch_size ({})", train.micro_batch, train.batch_size);
   if (train.eval_every > 0 && recipe.data.eval_path.empty())
     throw BadRecipe("train.eval_every ({}) without held-out rows: give data.eval_path", train.eval_every);
+}
+
+void resolve_gguf(const ExportOptions& options) {
+  if (options.split_size.empty()) return;
+  parse_size(options.split_size, "export.split_size");
+  if (options.modelfile)
+    throw BadRecipe("export.modelfile with export.split_size: Ollama reads models of one file; leave one of them out");
+}
+
+/// What remains of training's rules are checked when its run is set up.
+void resolve_heal(Recipe& recipe) {
+  require_set(recipe.model.path, "model.path", Verb::Heal);
+  require_set(recipe.out, "out", Verb::Heal);
+  if (recipe.quant.scheme == "none")
+    throw BadRecipe("quant.scheme: `temper heal` needs one: give --scheme, q4_0 say (`temper schemes` lists them)");
+  if (!recipe.distill.teacher.empty() && recipe.distill.weight == 0)
+    throw BadRecipe("distill.weight 0 with distill.teacher ({}): nobody would listen to it", recipe.distill.teacher);
+  resolve_gguf(recipe.exporting);
 }
 
 /// What the method of post-training quantization needs. A matrix or data without a method can mean one thing only.
@@ -212,13 +230,6 @@ void resolve_eval(Recipe& recipe) {
         recipe.eval.stride);
 }
 
-void resolve_gguf(const ExportOptions& options) {
-  if (options.split_size.empty()) return;
-  parse_size(options.split_size, "export.split_size");
-  if (options.modelfile)
-    throw BadRecipe("export.modelfile with export.split_size: Ollama reads models of one file; leave one of them out");
-}
-
 void resolve_export(const Recipe& recipe) {
   require_model_or_run(recipe, Verb::Export);
   require_set(recipe.exporting.to, "export.to", Verb::Export);
@@ -271,6 +282,23 @@ void resolve_quantize(Recipe& recipe) {
     throw BadRecipe("quant.method with a budget: what a budget chooses is rounded to nearest; leave one of them out");
 }
 
+/// A training run, unless something is said that only mixes of formats have.
+void resolve_plan(Recipe& recipe) {
+  const bool mixes = !recipe.eval.text.empty() || has_budget(recipe) || !recipe.quant.types.empty();
+  if (!mixes) {
+    if (recipe.data.path.empty() && recipe.train.resume.empty())
+      throw BadRecipe(
+          "`temper plan` needs a training recipe (`temper plan recipe.yaml`, or --model and --data) to say what it takes, "
+          "or "
+          "--text to show what mixes of number formats cost");
+    recipe.train.plan = true;
+    return resolve_train(recipe, Verb::Plan);
+  }
+  require_set(recipe.model.path, "model.path", Verb::Plan);
+  resolve_budget(recipe);
+  require_text_or_rows(recipe, Verb::Plan);
+}
+
 }  // namespace
 
 Recipe resolve(Recipe recipe, Verb verb) {
@@ -282,11 +310,7 @@ Recipe resolve(Recipe recipe, Verb verb) {
       require_model_or_run(recipe, verb);
       require_text_or_rows(recipe, verb);
       break;
-    case Verb::Plan:
-      require_set(recipe.model.path, "model.path", verb);
-      resolve_budget(recipe);
-      require_text_or_rows(recipe, verb);
-      break;
+    case Verb::Plan: resolve_plan(recipe); break;
     case Verb::Quantize: resolve_quantize(recipe); break;
     case Verb::Imatrix: resolve_imatrix(recipe); break;
     case Verb::Transform: resolve_transform(recipe); break;
@@ -297,6 +321,7 @@ Recipe resolve(Recipe recipe, Verb verb) {
     case Verb::DataInspect: require_set(recipe.data.path, "data.path", verb); [[fallthrough]];
     case Verb::Chat:
     case Verb::Inspect: require_model_or_run(recipe, verb); break;
+    case Verb::Heal: resolve_heal(recipe); break;
     case Verb::Demo:
       require_set(recipe.model.path, "model.path", verb);
       require_set(recipe.out, "out", verb);

@@ -1,13 +1,38 @@
 // The table itself: every option and every verb, once. Its parts stand in table_*.cpp.
 #include "recipe/table.h"
 
+#include <algorithm>
+#include <array>
+
 namespace temper::recipe {
+namespace {
+
+/// Heal trains on text of its own, with an objective of its own, in a run of its own: these would have nothing to say.
+bool heal_takes(const Option& option) {
+  constexpr std::array<std::string_view, 15> kNot = {
+      "data.path",     "data.eval_path",  "data.format",      "data.packing",    "data.seq_len",
+      "data.max_rows", "train.objective", "train.eval_every", "train.eval_rows", "train.plan",
+      "train.resume",  "train.profile",   "distill.cache",    "eval.reference",  "lora.dropout"};
+  return takes(option, Verb::Train) && group_of(option) != "dpo" && std::ranges::find(kNot, option.key) == kNot.end();
+}
+
+/// Plan takes a training recipe, too. Its own --seed is that of its figures.
+bool plan_takes(const Option& option) {
+  return takes(option, Verb::Train) && option.key != "train.plan" && option.key != "train.seed";
+}
+
+}  // namespace
 
 std::span<const Option> options() {
   static const std::vector<Option> table = [] {
     std::vector<Option> all;
-    for (auto part : {input_options, method_options, train_options, objective_options, eval_options, talk_options})
+    for (auto part :
+         {input_options, method_options, train_options, objective_options, heal_options, eval_options, talk_options})
       for (Option& option : part()) all.push_back(std::move(option));
+    for (Option& option : all) {
+      if (heal_takes(option)) option.verbs |= kHeal;
+      if (plan_takes(option)) option.verbs |= kPlan;
+    }
     return all;
   }();
   return table;
@@ -36,8 +61,12 @@ std::span<const VerbInfo> verbs() {
       {Verb::Inspect, "inspect", "List a model's tensors, their dtypes and sizes", "temper inspect MODEL", "model.path"},
       {Verb::Compare, "compare", "Set number formats side by side: size, loss, KL divergence, speed, with a chart",
        "temper compare MODEL --schemes q4_0,q4_k_m,q3_k_m --text TEXT --chart compare.svg", "model.path"},
-      {Verb::Plan, "plan", "Show what the best mixes of number formats cost at each size",
-       "temper plan --model MODEL --text TEXT"},
+      {Verb::Plan, "plan",
+       "Show what a training recipe would take: memory by part, time, what saves some; or, with --text, --size, --bits or "
+       "--types, what the best mixes of number formats cost at each size",
+       "temper plan recipe.yaml --memory 8GiB"},
+      {Verb::Heal, "heal", "Quantize a model and win back what that costs, on text that the model writes itself: no data",
+       "temper heal MODEL --scheme q4_0 --out FILE", "model.path"},
       {Verb::Demo,
        "demo",
        "Tune, quantize, export and measure a small model",

@@ -33,10 +33,10 @@ inline constexpr VerbSet kTrain = verb_bit(Verb::Train), kQuantize = verb_bit(Ve
                          kGenerate = verb_bit(Verb::Generate), kChat = verb_bit(Verb::Chat),
                          kDataInspect = verb_bit(Verb::DataInspect), kInspect = verb_bit(Verb::Inspect),
                          kDemo = verb_bit(Verb::Demo), kSchemes = verb_bit(Verb::Schemes),
-                         kCompare = verb_bit(Verb::Compare), kPlan = verb_bit(Verb::Plan);
+                         kCompare = verb_bit(Verb::Compare), kPlan = verb_bit(Verb::Plan), kHeal = verb_bit(Verb::Heal);
 inline constexpr VerbSet kTalk = kGenerate | kChat;
 inline constexpr VerbSet kModelVerbs = kTrain | kQuantize | kImatrix | kTransform | kExport | kEval | kTalk | kDataInspect |
-                                       kInspect | kCompare | kPlan | kDemo;
+                                       kInspect | kCompare | kPlan | kHeal | kDemo;
 inline constexpr VerbSet kRunVerbs = kQuantize | kExport | kEval | kTalk | kDataInspect | kInspect;
 inline constexpr Range kPositive{.min = 1, .max = 1e12};
 inline constexpr Range kCount{.min = 0, .max = 1e12};
@@ -56,6 +56,7 @@ using E = EvalOptions;
 using G = GenerateOptions;
 using I = InspectOptions;
 using P = CompareOptions;
+using H = HealOptions;
 using R = RuntimeOptions;
 
 /// The parts of the table, in the order in which --help and docs/recipe.md show them.
@@ -64,6 +65,7 @@ std::vector<Option> method_options();     ///< lora, quant, calibration
 std::vector<Option> train_options();      ///< train, optim
 std::vector<Option> objective_options();  ///< distill, dpo
 std::vector<Option> eval_options();       ///< eval, export
+std::vector<Option> heal_options();       ///< heal
 std::vector<Option> talk_options();       ///< generate, inspect, runtime
 
 }  // namespace temper::recipe

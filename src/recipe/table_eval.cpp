@@ -5,7 +5,7 @@ namespace temper::recipe {
 
 std::vector<Option> eval_options() {
   return {
-      {"eval.text", "--text", field<&Recipe::eval, &E::text>(), kEval | kImatrix | kCompare | kPlan | kQuantize,
+      {"eval.text", "--text", field<&Recipe::eval, &E::text>(), kHeal | kEval | kImatrix | kCompare | kPlan | kQuantize,
        "Plain text: whose perplexity is measured; with imatrix, on which importance is; with plan and a budget of quantize, "
        "on which formats are judged"},
       {"eval.choices", "--choices", field<&Recipe::eval, &E::choices>(), kEval,
@@ -15,14 +15,14 @@ std::vector<Option> eval_options() {
       {.key = "eval.rows",
        .flag = "--rows",
        .field = field<&Recipe::eval, &E::rows>(),
-       .verbs = kEval | kImatrix | kCompare | kPlan | kQuantize,
+       .verbs = kHeal | kEval | kImatrix | kCompare | kPlan | kQuantize,
        .help = "Score the first so many rows, of --text windows; 0: all",
        .unit = "rows",
        .range = kCount},
       {.key = "eval.context",
        .flag = "--context",
        .field = field<&Recipe::eval, &E::context>(),
-       .verbs = kEval | kImatrix | kCompare | kPlan | kQuantize,
+       .verbs = kHeal | kEval | kImatrix | kCompare | kPlan | kQuantize,
        .help = "Window of --text",
        .unit = "tokens",
        .range = {.min = 2, .max = 1 << 20}},
@@ -57,9 +57,11 @@ std::vector<Option> eval_options() {
        "llama.cpp), a quantized folder (torchao, compressed-tensors, bitsandbytes, gptq, gptq-v2, awq: docs/wires.md), "
        "executorch, hf (merged 16-bit folder) or adapter (peft layout). With train: refuse a scheme that the target cannot "
        "carry; with quantize: where a scheme has several targets, the first one if left out"},
-      {"export.split_size", "--split-size", field<&Recipe::exporting, &ExportOptions::split_size>(), kExport | kQuantize,
+      {"export.split_size", "--split-size", field<&Recipe::exporting, &ExportOptions::split_size>(),
+       kHeal | kExport | kQuantize,
        "GGUF: parts with at most so many bytes of tensors each, such as 2GB, named as llama.cpp's gguf-split names them"},
-      {"export.modelfile", "--modelfile", field<&Recipe::exporting, &ExportOptions::modelfile>(), kExport | kQuantize,
+      {"export.modelfile", "--modelfile", field<&Recipe::exporting, &ExportOptions::modelfile>(),
+       kHeal | kExport | kQuantize,
        "GGUF: write an Ollama Modelfile beside it, with the chat template and the tokens that end a turn"},
   };
 }

@@ -5,7 +5,7 @@ namespace temper::recipe {
 
 std::vector<Option> input_options() {
   return {
-      {"out", "--out", out_field(), kTrain | kQuantize | kImatrix | kTransform | kExport | kPlan | kDemo,
+      {"out", "--out", out_field(), kTrain | kQuantize | kImatrix | kTransform | kExport | kPlan | kHeal | kDemo,
        "Folder (train, export hf or adapter) or file to write"},
       {"model.path", "--model", field<&Recipe::model, &M::path>(), kModelVerbs, "Hugging Face folder or GGUF file"},
       {"model.run", "--run", field<&Recipe::model, &M::run>(), kRunVerbs, "Folder of a training run, in place of --model"},
