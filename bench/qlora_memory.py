@@ -4,13 +4,12 @@
 usage: qlora_memory.py FOLDER [--layers N] [--tokens N] [--keep]      (TEMPER names the program)
 
 Writes the model to FOLDER (32 layers: 4.0 GB), streaming, trains adapters of rank 16 on seven linears with block recompute,
-and prints the peak of resident memory beside the file's size. With fewer layers it takes a fraction of the time; what a layer
+and prints the peak of resident memory, planned and measured by the program itself, beside the file's size. With fewer layers it takes a fraction of the time; what a layer
 adds is the difference of two runs, since everything else stays. Needs numpy and safetensors.
 """
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -102,11 +101,13 @@ def main():
     rows = options.folder / "rows.jsonl"
     rows.write_text(json.dumps({"text": "the rain in a plain " * options.tokens}) + "\n")
     shutil.rmtree(run, ignore_errors=True)
-    subprocess.run([os.environ["TEMPER"], "train", "--model", model, "--data", rows, "--steps", "1", "--batch-size", "1",
-                    "--seq-len", str(options.tokens), "--recompute", "block", "--lora-r", "16", "--out", run], check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    done = subprocess.run([os.environ["TEMPER"], "train", "--model", model, "--data", rows, "--steps", "1", "--batch-size", "1",
+                           "--seq-len", str(options.tokens), "--recompute", "block", "--lora-r", "16", "--out", run, "--json"],
+                          stdout=subprocess.PIPE, text=True, check=True)
+    report = json.loads(done.stdout)
+    peak, planned = report["peak_rss_bytes"], report["planned_bytes"]
     log = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
-    print(f"{options.layers} layers, {log['tokens']} tokens: file {file_bytes / 1e9:.2f} GB, peak {peak / 1e9:.2f} GB, "
+    print(f"{options.layers} layers, {log['tokens']} tokens: file {file_bytes / 1e9:.2f} GB, peak {peak / 1e9:.2f} GB, planned {planned / 1e9:.2f} GB, "
           f"step {log['seconds']:.0f} s, loss {log['loss']:.2f}")
     if not options.keep:
         shutil.rmtree(model)

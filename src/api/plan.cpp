@@ -183,6 +183,7 @@ std::string interval(const eval::Estimate& e) { return fmt::format("{:.5f} [{:.5
 }  // namespace
 
 Outcome plan(const Recipe& recipe) {
+  if (recipe.train.plan) return train(recipe);
   const Engine engine(recipe.runtime);
   Planner planner(engine.context(), recipe);
   const std::vector<Point> points = frontier_points(planner, recipe);

@@ -55,6 +55,20 @@ Json generation_json(const eval::Generation& generation) {
           {"seconds", generation.seconds}};
 }
 
+Json plan_json(const train::RunPlan& plan) {
+  Json parts, choices = Json::array(), bits = Json::object();
+  for (const train::MemoryPart& part : plan.memory.parts) parts[part.name] = part.bytes;
+  for (const train::MemoryChoice& choice : plan.choices)
+    choices.push_back({{"recompute", train::recompute_name(choice.recompute)},
+                       {"micro_batch", choice.micro_batch},
+                       {"peak_bytes", choice.peak},
+                       {"expected_time", choice.work / plan.choices.front().work}});
+  for (const train::MemoryAtBits& at : plan.at_bits)
+    bits[std::to_string(at.bits)] = {{"weights", at.weights}, {"peak_bytes", at.peak}};
+  return {{"memory", parts}, {"peak_bytes", plan.memory.peak()},  {"choices", choices},  {"chosen", plan.chosen},
+          {"at_bits", bits}, {"step_seconds", plan.step_seconds}, {"steps", plan.steps}, {"seconds", plan.seconds()}};
+}
+
 eval::GenerationOptions generation_options(const recipe::GenerateOptions& o) {
   eval::GenerationOptions options;
   options.sampling.temperature = o.temperature;
@@ -70,11 +84,7 @@ eval::GenerationOptions generation_options(const recipe::GenerateOptions& o) {
 Outcome train(const Recipe& recipe) {
   const Engine engine(recipe.runtime);
   const train::TrainResult result = train::train(engine.context(), recipe);
-  if (recipe.train.plan) {
-    Json parts;
-    for (const train::MemoryPart& part : result.plan.parts) parts[part.name] = part.bytes;
-    return {result.plan_text, Json{{"memory", parts}, {"peak_bytes", result.plan.peak()}}.dump()};
-  }
+  if (result.run_plan) return {result.run_plan->text(), plan_json(*result.run_plan).dump()};
   Json json = {{"run", result.run.string()},
                {"steps", result.info.steps},
                {"scheme", result.info.scheme},

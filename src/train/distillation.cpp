@@ -15,7 +15,7 @@ Distillation::Distillation(const ExecContext& ctx, const ObjectiveRun& run) {
   teacher_ = std::make_unique<Teacher>(ctx, options.teacher, "distill.teacher", run);
   description_ = fmt::format("divergence from {} (weight {}, temperature {})", teacher_->description(), options.weight,
                              options.temperature);
-  if (options.top_k > 0 && options.weight > 0) {
+  if (options.top_k > 0 && options.weight > 0 && !run.recipe.train.plan) {  // a plan writes nothing
     cache_ = TeacherCache::open_or_make(ctx, run, *teacher_);
     description_ += fmt::format(", the likeliest {} of each token from {}", options.top_k, cache_->origin());
   }

@@ -67,7 +67,7 @@ struct TrainResult {
   double tokens_per_second = 0;        ///< Over the whole run's steps, without evaluation.
   std::int64_t peak_memory_bytes = 0;  ///< Of this process since train() was called: its largest resident set.
   MemoryPlan plan;                     ///< What that was to be.
-  std::string plan_text;               ///< With train.plan: what the run would take, for people; nothing else is set.
+  std::optional<RunPlan> run_plan;     ///< With train.plan; but for `plan`, nothing else is set.
 };
 
 /// Rows to learn from and to score, as token ids; of preferences, samples 2i are chosen and 2i + 1 rejected.

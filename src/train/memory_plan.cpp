@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <ctime>
 #include <numeric>
 
 namespace temper::train {
@@ -18,14 +19,49 @@ std::string MemoryPlan::text() const {
   return text + fmt::format("  {:<24} {:>8.1f}", "peak", static_cast<double>(peak()) * 1e-6);
 }
 
-std::string text_of(const std::vector<MemoryChoice>& choices) {
+namespace {
+
+constexpr std::string_view kHeading = "recompute     micro-batch memory, MB  expected time\n";
+
+std::string line_of(const MemoryChoice& choice, const MemoryChoice& fastest) {
+  return fmt::format("{:<12} {:>12} {:>10.1f} {:>+13.0f}%", recompute_name(choice.recompute), choice.micro_batch,
+                     static_cast<double>(choice.peak) * 1e-6, 100 * (choice.work / fastest.work - 1));
+}
+
+}  // namespace
+
+std::string_view recompute_name(recipe::Recompute recompute) {
   constexpr std::string_view kNames[] = {"none", "selective", "block", "offload"};
-  std::string text = fmt::format("{:<12} {:>12} {:>10} {:>14}\n", "recompute", "micro-batch", "memory, MB", "expected time");
-  for (const MemoryChoice& choice : choices)
-    text += fmt::format("{:<12} {:>12} {:>10.1f} {:>+13.0f}%\n", kNames[static_cast<std::size_t>(choice.recompute)],
-                        choice.micro_batch, static_cast<double>(choice.peak) * 1e-6,
-                        100 * (choice.work / choices.front().work - 1));
+  return kNames[static_cast<std::size_t>(recompute)];
+}
+
+std::string text_of(const std::vector<MemoryChoice>& choices) {
+  std::string text(kHeading);
+  for (const MemoryChoice& choice : choices) text += line_of(choice, choices.front()) + "\n";
   return text;
+}
+
+std::string RunPlan::text() const {
+  std::string out = memory.text() + "\n\nwith weights of    ";
+  for (const MemoryAtBits& at : at_bits) out += fmt::format("{:>9}", fmt::format("{} bits", at.bits));
+  for (const bool whole : {false, true}) {
+    out += whole ? "\nthe run's peak, MB " : "\nweights alone, MB  ";
+    for (const MemoryAtBits& at : at_bits)
+      out += fmt::format("{:>9.1f}", static_cast<double>(whole ? at.peak : at.weights) * 1e-6);
+  }
+  out += fmt::format("\n\n{}", kHeading);
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    out += line_of(choices[i], choices.front());
+    if (limit > 0 && choices[i].peak > limit) out += "  too much";
+    out += i == chosen ? "  <- this plan\n" : "\n";
+  }
+  const std::time_t end = std::time(nullptr) + static_cast<std::time_t>(seconds());
+  std::tm local{};
+  ::localtime_r(&end, &local);
+  out += fmt::format("\n{:.2f} s a step (measured), {} steps: {:.1f} min; begun now, done {:02}:{:02} on {}-{:02}-{:02}\n",
+                     step_seconds, steps, seconds() / 60, local.tm_hour, local.tm_min, local.tm_year + 1900,
+                     local.tm_mon + 1, local.tm_mday);
+  return out;
 }
 
 std::vector<MemoryPart> WeightMemory::add(model::BaseWeights& base, model::EncodedWeights* encoded) {

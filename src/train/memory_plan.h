@@ -31,8 +31,28 @@ struct MemoryChoice {
   std::size_t peak = 0;
   double work = 0;  ///< Of a step: operations and traffic of its schedule, in floating-point operations.
 };
+std::string_view recompute_name(recipe::Recompute recompute);
 /// A line each: memory, and the time that the work lets expect beside the first's.
 std::string text_of(const std::vector<MemoryChoice>& choices);
+
+/// What a run would take if its weights were held in another number of bits.
+struct MemoryAtBits {
+  int bits = 0;
+  std::size_t weights = 0, peak = 0;
+};
+
+/// All that is known of a run that is not begun.
+struct RunPlan {
+  MemoryPlan memory;
+  std::vector<MemoryChoice> choices;  ///< Every way to save memory, the fastest first.
+  std::size_t chosen = 0;             ///< Of these: the one that the plan is of.
+  std::size_t limit = 0;              ///< train.memory; 0: none.
+  std::vector<MemoryAtBits> at_bits;
+  double step_seconds = 0;  ///< Measured.
+  std::int64_t steps = 0;   ///< To be done.
+  double seconds() const { return step_seconds * static_cast<double>(steps); }
+  std::string text() const;
+};
 
 /// Counts what stands behind the weights of networks that may share some, each piece of memory once.
 class WeightMemory {

@@ -25,17 +25,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-text::PackOptions pack_options(const recipe::Recipe& recipe) {
-  text::PackOptions options;
-  options.seq_len = recipe.data.seq_len;
-  options.packing = recipe.data.packing != recipe::Packing::None;
-  options.mode = recipe.data.packing == recipe::Packing::Stream ? text::PackMode::Stream : text::PackMode::Documents;
-  options.shuffle = recipe.data.shuffle;
-  options.seed = static_cast<std::uint64_t>(recipe.train.seed);
-  options.pairs = recipe.train.objective == recipe::ObjectiveKind::Dpo;
-  return options;
-}
-
 /// Length of the run; epochs are counted in sequences, and the last step of a run is as large as the others.
 std::int64_t total_steps(const recipe::Recipe& recipe, const text::Packer& packer) {
   const recipe::TrainOptions& train = recipe.train;
@@ -89,6 +78,17 @@ std::vector<HeldOut> held_out_from(const files::Json& metrics, const std::string
 }
 
 }  // namespace
+
+text::PackOptions pack_options(const recipe::Recipe& recipe) {
+  text::PackOptions options;
+  options.seq_len = recipe.data.seq_len;
+  options.packing = recipe.data.packing != recipe::Packing::None;
+  options.mode = recipe.data.packing == recipe::Packing::Stream ? text::PackMode::Stream : text::PackMode::Documents;
+  options.shuffle = recipe.data.shuffle;
+  options.seed = static_cast<std::uint64_t>(recipe.train.seed);
+  options.pairs = recipe.train.objective == recipe::ObjectiveKind::Dpo;
+  return options;
+}
 
 model::Recompute recompute_of(const recipe::Recipe& recipe) {
   switch (recipe.train.recompute) {

@@ -24,6 +24,7 @@
 
 namespace temper::train {
 
+text::PackOptions pack_options(const recipe::Recipe& recipe);
 model::Recompute recompute_of(const recipe::Recipe& recipe);
 
 class Session {
@@ -47,7 +48,7 @@ class Session {
   void check_target() const;
   void describe() const;
   // session_plan.cpp
-  std::size_t dry_passes(const ExecContext& dry);
+  std::size_t dry_passes(const ExecContext& dry, const text::Packer& packer);
   void dry_step(const ExecContext& dry, model::Transformer& transformer, text::Batch batch);
   /// What the run takes as its options stand, from the objects that hold it and a dry run of its largest passes.
   MemoryPlan plan();
@@ -56,7 +57,9 @@ class Session {
   void take(const MemoryChoice& choice);
   /// Takes the fastest choice within train.memory. Throws BadRecipe, naming the least, where there is none.
   void fit_memory();
-  double measured_step_seconds();      ///< Of a step without the optimizer, after one to warm up.
+  std::string remedies(std::size_t limit, const MemoryPlan& least);
+  std::vector<MemoryAtBits> at_bits() const;
+  double measured_step_seconds();      ///< Of a second step; what they train is not kept.
   std::int64_t parts_of_step() const;  ///< Micro-batches.
   StepLog step();
   bool profiling() const;
@@ -69,6 +72,7 @@ class Session {
   TrainResult finish();
 
   const std::size_t before_ = resident_bytes();  ///< Before the model is opened.
+  std::size_t limit_ = 0;                        ///< train.memory
   const ExecContext ctx_;                        // with the forward products that the recipe asks for
   recipe::Recipe recipe_;
   const TrainData& data_;

@@ -1,6 +1,7 @@
 // A run's memory before its first step: Session::plan.
 #include <algorithm>
-#include <chrono>
+#include <ranges>
+#include <set>
 
 #include "base/log.h"
 #include "eval/score.h"
@@ -30,6 +31,8 @@ std::vector<text::Batch> largest_batches(text::Packer packer, std::int64_t batch
 /// What the program itself grows by once it computes: code of libraries that is used for the first time, products that
 /// oneDNN compiles, threads' stacks, and what allocators keep. Measured; see docs/memory.md.
 constexpr std::size_t kProgramBytes = std::size_t{14} << 20;
+
+constexpr double kNf4Bits = 4.127;  // nf4-dq: codes, absmax in 8 bits a block of 64, and theirs
 
 /// What opening a GGUF takes beside its tensors: pages of its keys, and lists of their strings.
 std::size_t header_bytes(const files::GgufFile* file) {
@@ -82,11 +85,11 @@ std::int64_t Session::parts_of_step() const {
 }
 
 /// A pass over the largest batches of training, and one over all that is held out. Returns the tokens of the largest.
-std::size_t Session::dry_passes(const ExecContext& dry) {
+std::size_t Session::dry_passes(const ExecContext& dry, const text::Packer& packer) {
   model::Transformer& transformer = qat_.dry(dry, steps_ - 1);
   parts_.list().gradient_norm(dry);
   std::size_t tokens = 0;
-  for (text::Batch& batch : largest_batches(packer_, recipe_.train.batch_size, parts_of_step(), steps_)) {
+  for (text::Batch& batch : largest_batches(packer, recipe_.train.batch_size, parts_of_step(), steps_)) {
     tokens = std::max(tokens, batch.tokens.size());
     dry_step(dry, transformer, std::move(batch));
   }
@@ -110,7 +113,7 @@ void Session::dry_step(const ExecContext& dry, model::Transformer& transformer, 
 MemoryPlan Session::plan() {
   Arena arena;
   const ExecContext dry = ops::dry_run(ctx_, arena);
-  const auto tokens = static_cast<std::int64_t>(dry_passes(dry));
+  const auto tokens = static_cast<std::int64_t>(dry_passes(dry, packer_));
   const std::size_t kept = kept_bytes(ctx_, reader_.arch(), tokens, recompute_of(recipe_));
   WeightMemory weights(dry);
   MemoryPlan plan;
@@ -142,7 +145,9 @@ std::vector<MemoryChoice> Session::choices() {
   const MemoryChoice now{recipe_.train.recompute, recipe_.train.micro_batch, 0, 0};
   std::vector<MemoryChoice> choices;
   using recipe::Recompute;
-  for (std::int64_t micro = recipe_.train.batch_size; micro >= 1; micro /= 2)
+  std::set<std::int64_t> micro_batches = {now.micro_batch > 0 ? now.micro_batch : recipe_.train.batch_size};
+  for (std::int64_t micro = recipe_.train.batch_size; micro >= 1; micro /= 2) micro_batches.insert(micro);
+  for (const std::int64_t micro : micro_batches | std::views::reverse)
     for (const Recompute recompute : {Recompute::None, Recompute::Selective, Recompute::Block, Recompute::Offload}) {
       MemoryChoice choice{recompute, micro, 0, 0};
       take(choice);
@@ -158,44 +163,105 @@ std::vector<MemoryChoice> Session::choices() {
 }
 
 void Session::fit_memory() {
-  const std::uint64_t limit = recipe::parse_size(recipe_.train.memory, "train.memory");
+  limit_ = recipe::parse_size(recipe_.train.memory, "train.memory");
   const std::vector<MemoryChoice> all = choices();
-  const auto found = std::ranges::find_if(all, [&](const MemoryChoice& c) { return c.peak <= limit; });
+  const auto found = std::ranges::find_if(all, [&](const MemoryChoice& c) { return c.peak <= limit_; });
   if (found == all.end()) {
     const MemoryChoice least = *std::ranges::min_element(all, {}, &MemoryChoice::peak);
     take(least);
-    throw BadRecipe(
-        "train.memory ({}): nothing fits; the least that this run takes is {:.1f} MB. A data.seq_len below {} takes less of "
-        "activations and workspace, a lower rank or optim.state 8bit less of the rest:\n{}{}",
-        recipe_.train.memory, static_cast<double>(least.peak) * 1e-6, recipe_.data.seq_len, text_of({least}), plan().text());
+    const MemoryPlan taken = plan();
+    throw BadRecipe("train.memory ({}): nothing fits; the least that this run takes is {:.1f} MB:\n{}{}\n{}",
+                    recipe_.train.memory, static_cast<double>(least.peak) * 1e-6, text_of({least}), taken.text(),
+                    remedies(limit_, taken));
   }
   take(*found);
   recipe_.train.memory.clear();  // a resumed run goes on as this one began
   log_info("chosen to fit:\n{}", text_of({*found}));
 }
 
-double Session::measured_step_seconds() {
-  double seconds = 0;
-  const text::StepBatches batches = packer_.next_step(recipe_.train.batch_size, parts_of_step());
-  for (int round = 0; round < 2; ++round) {
-    const auto start = std::chrono::steady_clock::now();
-    objective_->step(ctx_, qat_.prepare(ctx_, steps_ - 1 + round), batches, parts_.gradients());
-    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+namespace {
+
+std::size_t bytes_of(const MemoryPlan& plan, std::string_view name) {
+  std::size_t bytes = 0;
+  for (const MemoryPart& part : plan.parts)
+    if (part.name.starts_with(name)) bytes += part.bytes;
+  return bytes;
+}
+
+}  // namespace
+
+/// What the recipe could give up beyond recompute and micro-batch, each with what the run then takes, and all together.
+/// `least` is the plan of the way that takes least, which is the one taken.
+std::string Session::remedies(std::size_t limit, const MemoryPlan& least) {
+  std::string text = "what would take less:\n";
+  const std::size_t peak = least.peak();
+  std::size_t saved = 0;
+  const auto offer = [&](const std::string& what, std::size_t less) {
+    if (less == 0) return;
+    saved += less;
+    text += fmt::format("  {:<28} {:>10.1f} MB{}\n", what, static_cast<double>(peak - less) * 1e-6,
+                        peak - less <= limit ? ", which fits" : "");
+  };
+  // Sequences of half the length, and half that, until one fits.
+  std::int64_t length = recipe_.data.seq_len / 2;
+  std::size_t shorter = 0;
+  for (; length >= 64; length /= 2) {
+    recipe::Recipe recipe = recipe_;
+    recipe.data.seq_len = length;
+    const text::Packer packer(data_.train, pack_options(recipe));
+    Arena arena;
+    dry_passes(ops::dry_run(ctx_, arena), packer);
+    const std::size_t working = whole_pages(std::max(arena.peak(), ctx_.workspace->peak()));
+    shorter = whole_pages(least.arena) - std::min(working, whole_pages(least.arena));
+    if (peak - shorter <= limit || length / 2 < 64) break;
   }
-  return seconds;
+  offer(fmt::format("data.seq_len {}", length), shorter);
+  const std::size_t optimizer = bytes_of(least, "optimizer"), trained = bytes_of(least, "adapters");
+  if (recipe_.optim.state == recipe::StateDtype::F32) offer("optim.state 8bit", optimizer / 4 * 3);
+  if (trained > 0 && recipe_.lora.r > 1) offer(fmt::format("lora.r {}", recipe_.lora.r / 2), (trained + optimizer) / 2);
+  std::size_t held = 0;
+  std::int64_t values = 0;
+  for (std::size_t i = 0; i < base_.table().size(); ++i) {
+    if (base_.table()[i].role != quant::Role::Linear || base_.trained(i)) continue;
+    held += base_.held(i).dense ? base_.held(i).dense.bytes() : base_.held(i).encoded.bytes.size();
+    values += base_.table()[i].shape.numel();
+  }
+  const auto nf4 = static_cast<std::size_t>(static_cast<double>(values) * kNf4Bits / 8);
+  if (held > nf4 + held / 8) offer("model.base_format nf4-dq", held - nf4);
+  text += fmt::format("  {:<28} {:>10.1f} MB{}\n", "all of these, about",
+                      static_cast<double>(peak - std::min(saved, peak)) * 1e-6,
+                      peak - std::min(saved, peak) <= limit ? ", which fits" : "; beyond that, a smaller model");
+  return text;
+}
+
+std::vector<MemoryAtBits> Session::at_bits() const {
+  const std::size_t held = bytes_of(plan_, "weights");
+  std::vector<MemoryAtBits> all;
+  for (const int bits : {32, 16, 8, 4, 2}) {
+    const std::size_t weights = static_cast<std::size_t>(reader_.weight_count()) * static_cast<std::size_t>(bits) / 8;
+    all.push_back({bits, weights, plan_.peak() - held + (held > 0 ? weights : 0)});
+  }
+  return all;
+}
+
+double Session::measured_step_seconds() {
+  step();  // compiles products and touches memory
+  return step().seconds;
 }
 
 TrainResult Session::only_plan() {
   TrainResult result;
   result.plan = plan_;
-  const double weights = static_cast<double>(reader_.weight_count());
-  std::string bits;
-  for (const int n : {32, 16, 8, 4, 2}) bits += fmt::format("  {} bits {:.1f}", n, weights * n / 8e6);
-  result.plan_text = fmt::format("{}\nthe weights alone, MB:{}\n\n{}", plan_.text(), bits, text_of(choices()));
-  const double seconds = measured_step_seconds();
-  const double left = seconds * static_cast<double>(steps_ - done_);
-  result.plan_text +=
-      fmt::format("\n{:.2f} s a step (measured), {} steps: {:.0f} min\n", seconds, steps_ - done_, left / 60);
+  RunPlan& plan = result.run_plan.emplace();
+  plan.memory = plan_;
+  plan.limit = limit_;
+  plan.at_bits = at_bits();
+  plan.choices = choices();
+  const std::int64_t micro = recipe_.train.micro_batch > 0 ? recipe_.train.micro_batch : recipe_.train.batch_size;
+  for (std::size_t i = 0; i < plan.choices.size(); ++i)
+    if (plan.choices[i].recompute == recipe_.train.recompute && plan.choices[i].micro_batch == micro) plan.chosen = i;
+  plan.steps = steps_ - done_;
+  plan.step_seconds = measured_step_seconds();
   return result;
 }
 

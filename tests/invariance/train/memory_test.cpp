@@ -30,7 +30,7 @@ TEST(MemoryLimit, APlanWritesNothing) {
   const TrainResult result = train(cpu.ctx, tiny.recipe, tiny.data);
   EXPECT_FALSE(std::filesystem::exists(tiny.recipe.out));
   for (const char* part : {"weights", "codes", "adapters", "optimizer", "activations", "peak", "offload", "s a step"})
-    EXPECT_NE(result.plan_text.find(part), std::string::npos) << part;
+    EXPECT_NE(result.run_plan->text().find(part), std::string::npos) << part;
 }
 
 TEST(MemoryLimit, ChoosesWhatFitsAndTrainsTheSame) {
