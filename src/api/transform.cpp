@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "export/export.h"
 #include "ptq/fold_scales.h"
+#include "ptq/quantizer.h"
 #include "ptq/rotate.h"
 #include "temper/temper.h"
 
@@ -47,7 +48,8 @@ Outcome transform(const Recipe& recipe) {
   }
   if (recipe.quant.transform != QuantTransform::Rotate) scale(ctx, recipe, *original, folded);
   const model::CheckpointReader changed = folded.finish(original->reader(), original->arch().dtype);
-  const exporter::ExportReport report = exporter::write_transformed(ctx, changed, *original, recipe.out);
+  exporter::ExportReport report = exporter::write_transformed(ctx, changed, *original, recipe.out);
+  report.promise = fmt::format("{}; {}", ptq::transform_name(recipe.quant.transform), report.promise);
   const eval::Comparison& c = *report.comparison;
   return {fmt::format("{}  {:.1f} MB\nverified: {}\nagainst the model as it was: KL divergence {:.3g} nats a token [{:.3g}, "
                       "{:.3g}], top-1 agreement {:.2f} % over {} tokens\n",

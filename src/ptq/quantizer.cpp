@@ -21,23 +21,24 @@ std::string_view method_name(recipe::QuantMethod method) {
   throw LogicError("unknown method");
 }
 
-std::string_view transform_name(recipe::QuantTransform transform) {
-  switch (transform) {
-    case recipe::QuantTransform::None: return "";
-    case recipe::QuantTransform::Awq: return "scaled by AWQ, ";
-    case recipe::QuantTransform::SmoothQuant: return "scaled by SmoothQuant, ";
-    case recipe::QuantTransform::Rotate: return "rotated, ";
-    case recipe::QuantTransform::RotateAwq: return "rotated and scaled by AWQ, ";
-    case recipe::QuantTransform::RotateSmoothQuant: return "rotated and scaled by SmoothQuant, ";
-  }
-  throw LogicError("unknown transform");
-}
-
 std::string describe(const recipe::QuantOptions& quant) {
-  return fmt::format("{}{}", transform_name(quant.transform), method_name(quant.method));
+  const std::string_view changed = transform_name(quant.transform);
+  return fmt::format("{}{}{}", changed, changed.empty() ? "" : ", ", method_name(quant.method));
 }
 
 }  // namespace
+
+std::string_view transform_name(recipe::QuantTransform transform) {
+  switch (transform) {
+    case recipe::QuantTransform::None: return "";
+    case recipe::QuantTransform::Awq: return "scaled by AWQ";
+    case recipe::QuantTransform::SmoothQuant: return "scaled by SmoothQuant";
+    case recipe::QuantTransform::Rotate: return "rotated";
+    case recipe::QuantTransform::RotateAwq: return "rotated and scaled by AWQ";
+    case recipe::QuantTransform::RotateSmoothQuant: return "rotated and scaled by SmoothQuant";
+  }
+  throw LogicError("unknown transform");
+}
 
 void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& method, const Calibration* calibration,
                 std::size_t memory_limit) {

@@ -15,6 +15,9 @@ namespace temper::ptq {
 void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& method, const Calibration* calibration,
                 std::size_t memory_limit);
 
+/// "rotated and scaled by AWQ", …; empty for none.
+std::string_view transform_name(recipe::QuantTransform transform);
+
 /// What recipe.quant and recipe.calibration ask for, as eval::LoadedModel::open takes it.
 class Quantizer {
  public:
