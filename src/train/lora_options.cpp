@@ -56,14 +56,15 @@ std::vector<std::int64_t> parse_layers(const std::vector<std::string>& items) {
     for (std::int64_t layer = first; layer <= last; ++layer) layers.push_back(layer);
   }
   std::ranges::sort(layers);
-  layers.erase(std::ranges::unique(layers).begin(), layers.end());
+  layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
   return layers;
 }
 
 template <typename Value>
 void require_used(const model::ModulePattern<Value>& pattern, std::string_view option, const model::TensorTable& table,
                   const model::Adapters& adapters) {
-  for (const auto& [key, value] : pattern) {
+  for (const auto& entry_of : pattern) {
+    const std::string& key = entry_of.first;
     const bool used = std::ranges::any_of(adapters.entries(), [&](const model::Adapters::Entry& entry) {
       return model::matches_module(key, model::module_of(table[entry.tensor]));
     });

@@ -229,7 +229,7 @@ void group_sums(const u8* codes, i64 n, i64 group, i32 zero, float* sums) {
 
 }  // namespace
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && !defined(__clang__)
 bool few_rows_product(const PackTask& w, const IntTask& t, const FewMemory& memory);  // int_few_rows.cpp
 constexpr FewRowsKernel kFewRowsKernel = few_rows_product;
 #else

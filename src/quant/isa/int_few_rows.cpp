@@ -5,7 +5,7 @@
 // Here weights are the unsigned operand and activations the signed one, so that the offset of a format's codes, and the
 // activations' zero point z, come out of sums over activations alone, or over codes:
 //     Σ (a - z) · (u - offset) = Σ a · u - offset · Σ (a - z) - z · Σ u        u: unsigned codes, a: signed ones
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && !defined(__clang__)  // clang 14 takes more than twenty minutes for it
 #include "quant/isa/int_lanes.h"
 #include "quant/isa/int_turned.h"
 
