@@ -63,8 +63,8 @@ std::vector<std::int64_t> parse_layers(const std::vector<std::string>& items) {
 template <typename Value>
 void require_used(const model::ModulePattern<Value>& pattern, std::string_view option, const model::TensorTable& table,
                   const model::Adapters& adapters) {
-  for (const auto& entry_of : pattern) {
-    const std::string& key = entry_of.first;
+  for (const auto& item : pattern) {
+    const std::string& key = item.first;
     const bool used = std::ranges::any_of(adapters.entries(), [&](const model::Adapters::Entry& entry) {
       return model::matches_module(key, model::module_of(table[entry.tensor]));
     });

@@ -1,6 +1,6 @@
 // A run's memory before its first step: Session::plan.
 #include <algorithm>
-#include <ranges>
+#include <functional>
 #include <set>
 
 #include "base/log.h"
@@ -145,9 +145,9 @@ std::vector<MemoryChoice> Session::choices() {
   const MemoryChoice now{recipe_.train.recompute, recipe_.train.micro_batch, 0, 0};
   std::vector<MemoryChoice> choices;
   using recipe::Recompute;
-  std::set<std::int64_t> micro_batches = {now.micro_batch > 0 ? now.micro_batch : recipe_.train.batch_size};
+  std::set<std::int64_t, std::greater<>> micro_batches = {now.micro_batch > 0 ? now.micro_batch : recipe_.train.batch_size};
   for (std::int64_t micro = recipe_.train.batch_size; micro >= 1; micro /= 2) micro_batches.insert(micro);
-  for (const std::int64_t micro : micro_batches | std::views::reverse)
+  for (const std::int64_t micro : micro_batches)
     for (const Recompute recompute : {Recompute::None, Recompute::Selective, Recompute::Block, Recompute::Offload}) {
       MemoryChoice choice{recompute, micro, 0, 0};
       take(choice);

@@ -1,7 +1,6 @@
 #include "train/trained_parts.h"
 
 #include <algorithm>
-#include <ranges>
 
 #include "base/error.h"
 #include "model/peft.h"
@@ -17,8 +16,8 @@ namespace {
 /// "16", or "4 to 32".
 std::string ranks(const model::Adapters& adapters) {
   const auto rank = [](const model::Adapters::Entry& entry) { return entry.a.rows(); };
-  const auto [least, most] = std::ranges::minmax(adapters.entries() | std::views::transform(rank));
-  return least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most);
+  const auto [least, most] = std::ranges::minmax_element(adapters.entries(), {}, rank);
+  return rank(*least) == rank(*most) ? fmt::format("{}", rank(*least)) : fmt::format("{} to {}", rank(*least), rank(*most));
 }
 
 /// Dtype to which trained matrices are rounded before use: that of the checkpoint which ships.

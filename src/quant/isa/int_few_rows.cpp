@@ -10,10 +10,8 @@
 #include "quant/isa/int_turned.h"
 
 // The unmasked intrinsics start from an undefined register, which GCC 12 warns about.
-#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
 
 namespace temper::quant::TEMPER_ISA_LEVEL {
 namespace {
