@@ -168,7 +168,7 @@ ExportReport write_quantized(const ExecContext& ctx, const recipe::Recipe& recip
   report.path = recipe.out;
   const Aside out(recipe.out);
   const WrittenGguf written = write_gguf(ctx, source, target, out.path(), split_bytes(recipe.exporting));
-  verify_gguf_bytes(source.table(), written.pieces, written.path);
+  verify_gguf_bytes(source, written.pieces, written.path);
   measure_size(report, written.path);
   if (tokenizer) write_modelfile(recipe, *tokenizer, written.path);
   report.path = fs::path(report.path).replace_filename(written.path.filename()).string();

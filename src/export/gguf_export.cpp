@@ -50,6 +50,10 @@ const quant::Codec* codec_of(const GgufTarget& target, const model::TensorTable&
   return target.scheme ? target.scheme->codec_for(table[tensor].place, target.importance.has_value()) : nullptr;
 }
 
+std::string_view type_name(const quant::Codec* codec, const GgufTarget& target) {
+  return codec ? codec->name() : dtype_name(target.plain);
+}
+
 /// Keys that this export states itself, whatever the source said.
 void add_own_keys(files::GgufWriter& writer, const GgufTarget& target) {
   writer.add_u32("general.file_type", target.file_type);
@@ -98,10 +102,13 @@ void add_tokenizer(files::GgufWriter& writer, const text::GgufTokenizer& t) {
   if (t.chat_template) writer.add_string("tokenizer.chat_template", *t.chat_template);
 }
 
-/// Divisors of the rotary frequencies, which llama.cpp reads from a tensor.
-std::vector<float> rope_tensor(const model::ArchSpec& a) {
+/// Divisors of the rotary frequencies, which llama.cpp reads from tensors.
+std::vector<std::pair<const char*, std::vector<float>>> rope_tensors(const model::ArchSpec& a) {
+  if (a.rope.kind == model::RopeKind::LongRope)
+    return {{"rope_factors_long.weight", a.rope.long_factors}, {"rope_factors_short.weight", a.rope.short_factors}};
   const bool by_factors = a.rope.kind == model::RopeKind::Llama3 || !a.rope.factors.empty();
-  return by_factors ? model::rope_factors(a.rope, a.rotated) : std::vector<float>{};
+  if (!by_factors) return {};
+  return {{"rope_freqs.weight", model::rope_factors(a.rope, a.rotated)}};
 }
 
 void add_metadata(files::GgufWriter& writer, const ExportSource& source, const GgufTarget& target) {
@@ -142,6 +149,39 @@ Tensor convert(const ExecContext& ctx, const Tensor& in, DType dtype, const mode
       throw Unsupported("{}: value {} does not fit F16; export gguf:bf16 instead", info.hf_name, values[i]);
   }
   return out;
+}
+
+/// Where a tensor of the table begins in the file: in a tensor of its own, or in one with others, after these.
+struct FilePlace {
+  std::size_t tensor, offset;
+};
+
+/// Declares the file's tensors in the table's order, and says where each of the table begins; `declared` are there already.
+/// Parts of one matrix follow one another in the table, and need one type.
+std::vector<FilePlace> declare_tensors(files::GgufWriter& writer, const GgufTarget& target, const model::TensorTable& table,
+                                       std::size_t declared) {
+  std::vector<FilePlace> places;
+  const quant::Codec* first = nullptr;  // of the matrix that parts belong to
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const model::TensorInfo& info = table[i];
+    const quant::Codec* codec = codec_of(target, table, i);
+    if (info.fused && info.fused->first_row > 0) {
+      if (codec != first)
+        throw BadRecipe("{}: {} for {}, {} for what comes before it: GGUF stores them as one matrix, in one type",
+                        info.fused->gguf_name, type_name(codec, target), info.hf_name, type_name(first, target));
+      const std::size_t row =
+          codec ? codec->row_bytes(info.shape[1]) : static_cast<std::size_t>(info.shape[1]) * dtype_size(target.plain);
+      places.push_back({declared - 1, static_cast<std::size_t>(info.fused->first_row) * row});
+      continue;
+    }
+    const files::GgmlType type = info.role == quant::Role::Norm ? files::GgmlType::F32
+                                 : codec                        ? ggml_type(*codec)
+                                                                : *files::ggml_type_of(target.plain);
+    writer.declare_tensor(info.stored_gguf_name(), type, info.stored_shape());
+    places.push_back({declared++, 0});
+    first = codec;
+  }
+  return places;
 }
 
 /// Rows [begin, end) of a tensor that are made at a time.
@@ -245,34 +285,23 @@ WrittenGguf write_gguf(const ExecContext& ctx, const ExportSource& source, const
   const model::TensorTable& table = source.table();
   if (target.scheme) model::require_fit(table, *target.scheme);
   const model::ArchSpec& arch = source.arch();
-  if (arch.architecture->fused)
-    throw Unsupported("{}: models of {} are not written as GGUF: their matrices are stored together; export hf instead",
-                      path.string(), arch.architecture->model_type);
   // Gemma's files state their windows.
   if (!arch.architecture->post_norms && arch.sliding_window > 0 && arch.sliding_window < arch.max_positions)
     log_warning("llama.cpp's {} architecture has no sliding window ({} here): beyond it, the GGUF answers differently",
                 arch.architecture->gguf, arch.sliding_window);
   files::GgufWriter writer(path, kAlignment, split_bytes);
   add_metadata(writer, source, target);
-  const std::vector<float> rope = rope_tensor(source.arch());
-  if (!rope.empty())
-    writer.declare_tensor("rope_freqs.weight", files::GgmlType::F32, {static_cast<std::int64_t>(rope.size())});
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    const model::TensorInfo& info = table[i];
-    const quant::Codec* codec = codec_of(target, table, i);
-    const files::GgmlType type = info.role == quant::Role::Norm ? files::GgmlType::F32
-                                 : codec                        ? ggml_type(*codec)
-                                                                : *files::ggml_type_of(target.plain);
-    writer.declare_tensor(info.gguf_name, type, info.shape);
-  }
+  const auto rope = rope_tensors(arch);
+  for (const auto& [name, factors] : rope)
+    writer.declare_tensor(name, files::GgmlType::F32, {static_cast<std::int64_t>(factors.size())});
+  const std::vector<FilePlace> places = declare_tensors(writer, target, table, rope.size());
   writer.begin_data();
-  if (!rope.empty()) writer.write_at(0, 0, std::as_bytes(std::span(rope)));
-  const std::size_t first = rope.empty() ? 0 : 1;
+  for (std::size_t i = 0; i < rope.size(); ++i) writer.write_at(i, 0, std::as_bytes(std::span(rope[i].second)));
   std::vector<WrittenPiece> written;
   std::mutex written_mutex;
   make_gguf_tensors(ctx, source, target, fmt::format("write {}", path.filename().string()),
                     [&](std::size_t tensor, std::size_t offset, std::span<const std::byte> bytes) {
-                      writer.write_at(first + tensor, offset, bytes);
+                      writer.write_at(places[tensor].tensor, places[tensor].offset + offset, bytes);
                       WrittenPiece piece{tensor, offset, bytes.size(), checksum_of(bytes)};
                       const std::lock_guard lock(written_mutex);
                       written.push_back(std::move(piece));

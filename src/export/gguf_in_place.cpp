@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "base/progress.h"
 #include "export/gguf_export.h"
@@ -16,24 +17,27 @@ const files::GgufFile& file_of(const ExportSource& source) {
   if (!gguf)
     throw Unsupported("export.to gguf:same: {} is no GGUF file, whose layout could be kept; name a type, such as gguf:q4_0",
                       source.reader().path().string());
-  if (source.arch().architecture->fused)
-    throw Unsupported("export.to gguf:same: {}: matrices that are stored together are not written back",
-                      source.arch().architecture->model_type);
   return *gguf;
 }
 
-/// Indices in the table of what was trained, by name in the file.
-std::map<std::string_view, std::size_t> trained_tensors(const ExportSource& source) {
-  std::map<std::string_view, std::size_t> trained;
-  for (std::size_t i = 0; i < source.table().size(); ++i)
-    if (source.adapters() && source.adapters()->find(i)) trained[source.table()[i].gguf_name] = i;
-  return trained;
+/// Tensors of the file with something that was trained, by name: the tensors of the table that lie in each, in their order.
+std::map<std::string_view, std::vector<std::size_t>> trained_tensors(const ExportSource& source) {
+  std::map<std::string_view, std::vector<std::size_t>> parts;
+  std::set<std::string_view> trained;
+  for (std::size_t i = 0; i < source.table().size(); ++i) {
+    const std::string_view name = source.table()[i].stored_gguf_name();
+    parts[name].push_back(i);
+    if (source.adapters() && source.adapters()->find(i)) trained.insert(name);
+  }
+  std::erase_if(parts, [&](const auto& entry) { return !trained.contains(entry.first); });
+  return parts;
 }
 
-/// An adapted matrix as its own type in the file, rows in its order.
-std::vector<std::byte> trained_bytes(const ExecContext& ctx, const ExportSource& source, std::size_t index) {
+/// A matrix as its own type in the file, rows in its order.
+std::vector<std::byte> matrix_bytes(const ExecContext& ctx, const ExportSource& source, std::size_t index) {
   const model::TensorInfo& info = source.table()[index];
   const model::StoredTensor stored = source.reader().stored(index);
+  if (!source.adapters()->find(index)) return {stored.bytes().begin(), stored.bytes().end()};
   std::vector<std::byte> rows;
   if (stored.plain) {
     const Tensor merged = source.merged(ctx, index), out(stored.plain.dtype, merged->shape);
@@ -49,6 +53,17 @@ std::vector<std::byte> trained_bytes(const ExecContext& ctx, const ExportSource&
     rows = source.encoded(ctx, index, *stored.encoded.codec, 0, info.shape[0]);
   }
   return info.permuted_heads == 0 ? rows : to_gguf_rows(rows, info.shape[0], info.permuted_heads);
+}
+
+/// A tensor of the file of which something was trained.
+std::vector<std::byte> trained_bytes(const ExecContext& ctx, const ExportSource& source,
+                                     const std::vector<std::size_t>& parts) {
+  std::vector<std::byte> all;
+  for (const std::size_t part : parts) {
+    const std::vector<std::byte> bytes = matrix_bytes(ctx, source, part);
+    all.insert(all.end(), bytes.begin(), bytes.end());
+  }
+  return all;
 }
 
 bool belongs_to_parts(std::string_view key) { return key.starts_with("split."); }
@@ -92,9 +107,11 @@ void verify_gguf_in_place(const ExecContext& ctx, const ExportSource& source, co
 }
 
 bool in_place_as_trained(const ExportSource& source) {
-  for (const auto& [name, index] : trained_tensors(source)) {
-    const quant::Codec* codec = source.reader().stored(index).encoded.codec;
-    if (!codec || !source.has_trained_codes(index, *codec)) return false;
+  if (!source.adapters()) return true;
+  for (std::size_t i = 0; i < source.table().size(); ++i) {
+    if (!source.adapters()->find(i)) continue;
+    const quant::Codec* codec = source.reader().stored(i).encoded.codec;
+    if (!codec || !source.has_trained_codes(i, *codec)) return false;
   }
   return true;
 }

@@ -102,6 +102,13 @@ float common_alpha(const Adapters& adapters, const model::TensorTable& table) {
 void write_gguf_lora(const Adapters& adapters, const model::TensorTable& table, const std::string& name,
                      const std::filesystem::path& path) {
   if (adapters.config().dora) throw Unsupported("gguf-lora: llama.cpp has no DoRA; export adapter, or a merged model");
+  for (const Adapters::Entry& entry : adapters.entries())
+    if (const auto& fused = table[entry.tensor].fused)
+      throw Unsupported(
+          "gguf-lora: {} is stored in {} with others, whose adapters need an alpha of their own, and a GGUF has one for "
+          "all; "
+          "export adapter, or a merged model",
+          table[entry.tensor].hf_name, fused->hf_name);
   files::GgufWriter writer(path);
   writer.add_string("general.architecture", kArchitecture);
   writer.add_string("general.type", kType);

@@ -65,6 +65,24 @@ void cut(text::Sample& sample, std::size_t length) {
   sample.labelled[0] = 0;
 }
 
+/// What GGUF has no key for follows from the architecture's name: there a reader would compute something else.
+void require_same_architecture(const model::ArchSpec& made, const model::ArchSpec& read, const fs::path& path) {
+  const auto refuse = [&](std::string_view what, auto here, auto there) {
+    throw Unsupported(
+        "{}: {}: this model has {}, a GGUF of architecture {} means {} and has no key for it; export hf instead",
+        path.filename().string(), what, here, made.architecture->gguf, there);
+  };
+  constexpr float kScaleRoundings = 4 * std::numeric_limits<float>::epsilon();  // the same quotient made in two ways
+  if (std::abs(made.attention_scale - read.attention_scale) > kScaleRoundings * made.attention_scale)
+    refuse("attention scale", made.attention_scale, read.attention_scale);
+  const auto rope_name = [](model::LayerRope rope) {
+    return rope == model::LayerRope::None ? "none" : rope == model::LayerRope::Local ? "the local one" : "the global one";
+  };
+  for (std::size_t i = 0; i < made.layers.size(); ++i)
+    if (made.layers[i].rope != read.layers[i].rope)
+      refuse(fmt::format("rotary embedding of layer {}", i), rope_name(made.layers[i].rope), rope_name(read.layers[i].rope));
+}
+
 }  // namespace
 
 void verify_bytes(std::span<const std::byte> expected, std::span<const std::byte> found, const fs::path& path,
@@ -88,6 +106,7 @@ void verify_plain(const ExecContext& ctx, const ExportSource& source, const mode
 void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, const GgufTarget& target,
                          const fs::path& path) {
   const auto reader = model::CheckpointReader::open(path);
+  require_same_architecture(source.arch(), reader.arch(), path);
   std::atomic<std::size_t> expected_bytes = 0;
   make_gguf_tensors(ctx, source, target, fmt::format("verify {}", path.filename().string()),
                     [&](std::size_t tensor, std::size_t offset, std::span<const std::byte> expected) {
@@ -101,8 +120,9 @@ void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, con
     throw VerifyFailed("{}: {} bytes of tensors, expected {}", path.string(), reader.weight_bytes(), expected_bytes.load());
 }
 
-void verify_gguf_bytes(const model::TensorTable& table, std::span<const WrittenPiece> written, const fs::path& path) {
+void verify_gguf_bytes(const ExportSource& source, std::span<const WrittenPiece> written, const fs::path& path) {
   const auto reader = model::CheckpointReader::open(path);
+  require_same_architecture(source.arch(), reader.arch(), path);
   std::size_t total = 0;
   for (const WrittenPiece& piece : written) total += piece.size;
   if (total != reader.weight_bytes())
@@ -113,7 +133,7 @@ void verify_gguf_bytes(const model::TensorTable& table, std::span<const WrittenP
       const std::span<const std::byte> all = reader.stored(piece.tensor).bytes();
       if (piece.offset + piece.size > all.size() || checksum_of(all.subspan(piece.offset, piece.size)) != piece.checksum)
         throw VerifyFailed("{}: tensor {}: bytes from {} on are not those that were written", path.string(),
-                           table[piece.tensor].gguf_name, piece.offset);
+                           source.table()[piece.tensor].gguf_name, piece.offset);
     }
   });
 }

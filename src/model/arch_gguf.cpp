@@ -30,8 +30,8 @@ void read_scaling(const GgufFile& gguf, ArchSpec& a) {
     a.rope.beta_fast = number("rope.scaling.yarn_beta_fast").value_or(32.0f);
     a.rope.beta_slow = number("rope.scaling.yarn_beta_slow").value_or(1.0f);
     a.rope.attention_factor = yarn_attention_factor(a.rope.factor) * number("rope.scaling.attn_factor").value_or(1.0f);
-  } else {
-    throw Unsupported("{}: {} \"{}\": expected none, linear or yarn", origin, key, *type);
+  } else if (*type != "longrope") {  // which its tensors say
+    throw Unsupported("{}: {} \"{}\": expected none, linear, yarn or longrope", origin, key, *type);
   }
   if (!(a.rope.factor > 0)) throw BadFile("{}: rope scaling factor {}: expected one above 0", origin, a.rope.factor);
 }
@@ -139,6 +139,10 @@ void write_gguf_arch(const ArchSpec& a, files::GgufWriter& writer) {
       f32("rope.scaling.yarn_beta_slow", a.rope.beta_slow);
       f32("rope.scaling.attn_factor", a.rope.attention_factor / yarn_attention_factor(a.rope.factor));
     }
+  }
+  if (a.rope.kind == RopeKind::LongRope) {  // its factors are tensors
+    u32("rope.scaling.original_context_length", a.rope.original_max_positions);
+    f32("rope.scaling.attn_factor", a.rope.attention_factor);
   }
   if (a.any_layer(LayerRope::Local)) f32("rope.freq_base_swa", a.local_rope.theta);
   if (a.sliding_window > 0 && a.architecture->gguf != "llama") {

@@ -109,7 +109,7 @@ StoredTensor gguf_tensor(const files::GgufFile& gguf, const TensorInfo& info) {
   StoredTensor out;
   out.permuted_heads = info.permuted_heads;
   out.format = type.name;
-  out.file_bytes = tensor.data.size();
+  out.file_bytes = data.size();
   if (const auto dtype = files::plain_dtype(tensor.type); dtype && is_weight_dtype(*dtype)) {
     out.plain = TensorView(const_cast<std::byte*>(data.data()), *dtype, info.shape);
     return out;
@@ -157,11 +157,11 @@ StoredTensor CheckpointReader::State::plain_tensor(const TensorInfo& info, const
                   dtype_name(tensor.dtype));
   StoredTensor stored;
   stored.format = dtype_name(tensor.dtype);
-  stored.file_bytes = tensor.data.size();
   stored.offset = info.hf_offset;
   stored.plain = TensorView(const_cast<std::byte*>(tensor.data.data()), tensor.dtype, info.stored_shape());
   if (info.fused) stored.plain = stored.plain.slice_rows(info.fused->first_row, info.fused->first_row + info.shape[0]);
   stored.plain.shape = info.shape;
+  stored.file_bytes = stored.plain.bytes();
   if (reinterpret_cast<std::uintptr_t>(tensor.data.data()) % dtype_size(tensor.dtype) != 0) {
     const TensorView unaligned = std::exchange(stored.plain, owned.emplace_back(tensor.dtype, info.shape));
     std::memcpy(stored.plain.data, unaligned.data, stored.plain.bytes());
@@ -279,7 +279,8 @@ void CheckpointReader::State::open_gguf() {
   if (arch.rope.short_factors.empty()) return;
   arch.rope.kind = RopeKind::LongRope;
   arch.rope.factor = static_cast<double>(arch.max_positions) / static_cast<double>(arch.rope.original_max_positions);
-  arch.rope.attention_factor = longrope_attention_factor(arch.rope.factor, arch.rope.original_max_positions);
+  arch.rope.attention_factor = gguf->optional_f32(std::string(arch.architecture->gguf) + ".rope.scaling.attn_factor")
+                                   .value_or(longrope_attention_factor(arch.rope.factor, arch.rope.original_max_positions));
   complete_arch(arch, gguf->origin());
 }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "files/json.h"
 #include "files/safetensors.h"
+#include "model/peft_fused.h"
 #include "model/trained_weights.h"
 
 namespace temper::model {
@@ -21,22 +22,25 @@ using files::Json;
 constexpr const char* kConfigName = "adapter_config.json";
 constexpr const char* kWeightsName = "adapter_model.safetensors";
 constexpr const char* kFingerprintKey = "temper.base_fingerprint";
+/// Which parts of fused matrices have adapters of their own (peft_fused.h).
+constexpr const char* kPartsKey = "temper.adapted_parts";
 
 /// Of m, which peft writes without ".weight".
 constexpr const char* kMagnitude = "lora_magnitude_vector";
 
-/// "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", for "lora_A.weight".
-std::string tensor_name(const TensorTable& table, const Adapters::Entry& entry, const char* which) {
-  if (const auto& fused = table[entry.tensor].fused)
-    throw Unsupported("{}: adapters of matrices that are stored together have no names in peft's layout", fused->hf_name);
-  return fmt::format("base_model.model.{}.{}", module_of(table[entry.tensor]), which);
+/// A, B and magnitudes of a module by their names: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", …
+std::vector<std::pair<std::string, TensorView>> named(const PeftModule& module, const TensorView& a, const TensorView& b,
+                                                      const TensorView& magnitude) {
+  const std::string prefix = fmt::format("base_model.model.{}.", module.name);
+  std::vector<std::pair<std::string, TensorView>> tensors = {{prefix + "lora_A.weight", a}, {prefix + "lora_B.weight", b}};
+  if (magnitude) tensors.emplace_back(prefix + kMagnitude, magnitude);
+  return tensors;
 }
 
-/// The masters of an entry by the ends of their names.
-std::vector<std::pair<const char*, TensorView>> parts_of(const Adapters::Entry& entry) {
-  std::vector<std::pair<const char*, TensorView>> parts = {{"lora_A.weight", entry.a}, {"lora_B.weight", entry.b}};
-  if (entry.magnitude) parts.emplace_back(kMagnitude, entry.magnitude);
-  return parts;
+/// The same of a module that is one adapter.
+std::vector<std::pair<std::string, TensorView>> named(const PeftModule& module) {
+  const Adapters::Entry& entry = *module.parts.front();
+  return named(module, entry.a, entry.b, entry.magnitude);
 }
 
 std::vector<std::string> sorted_modules(const LoraConfig& config) {
@@ -244,8 +248,12 @@ void save_peft(const Adapters& adapters, const TensorTable& table, const PeftBas
     entries.push_back({std::move(name), DType::F32, tensor.shape});
     tensors.push_back(tensor);
   };
-  for (const Adapters::Entry& entry : adapters.entries()) {
-    for (const auto& [which, tensor] : parts_of(entry)) add(tensor_name(table, entry, which), tensor);
+  std::vector<PeftTensors> joined;
+  for (const PeftModule& module : peft_modules(table, adapters)) {
+    if (module.rows > 0) joined.push_back(join_parts(module));
+    for (auto& [name, tensor] :
+         module.rows > 0 ? named(module, joined.back().a, joined.back().b, joined.back().magnitude) : named(module))
+      add(name, tensor);
   }
   for (std::size_t i = 0; i < beside.size(); ++i)
     if (beside[i])
@@ -255,11 +263,13 @@ void save_peft(const Adapters& adapters, const TensorTable& table, const PeftBas
   if (error) throw IoError("{}: cannot make the folder: {}", folder.string(), error.message());
   files::SafetensorsMetadata metadata = {{"format", "pt"}};
   if (!base.fingerprint.empty()) metadata.emplace(kFingerprintKey, base.fingerprint);
+  if (std::string parts = adapted_parts(table, adapters.config()); !parts.empty())
+    metadata.emplace(kPartsKey, std::move(parts));
   files::SafetensorsWriter writer(folder / kWeightsName, entries, metadata);
   for (const TensorView& tensor : tensors) writer.write(std::as_bytes(tensor.span<float>()));
   writer.commit();
   const bool tied = table.embedding() == table.head();
-  write_file(folder / kConfigName, config_json(adapters.config(), base.name, tied).dump(2) + "\n");
+  write_file(folder / kConfigName, config_json(to_peft_config(table, adapters.config()), base.name, tied).dump(2) + "\n");
 }
 
 namespace {
@@ -287,10 +297,17 @@ std::vector<Tensor> read_beside(const files::SafetensorsFile& file, const Tensor
   return beside;
 }
 
+/// What adapted_parts said when temper wrote the file; none of peft's own.
+std::optional<std::string> written_parts(const files::SafetensorsFile& file) {
+  const auto found = file.metadata().find(kPartsKey);
+  return found == file.metadata().end() ? std::nullopt : std::optional(found->second);
+}
+
 }  // namespace
 
 LoraConfig read_peft_config(const TensorTable& table, const std::filesystem::path& folder) {
-  return read_config(folder / kConfigName, table.embedding() == table.head());
+  LoraConfig config = read_config(folder / kConfigName, table.embedding() == table.head());
+  return from_peft_config(table, std::move(config), written_parts(files::SafetensorsFile(folder / kWeightsName)));
 }
 
 PeftBase read_peft_base(const std::filesystem::path& folder) {
@@ -320,12 +337,21 @@ Adapters load_peft(const TensorTable& table, const std::filesystem::path& folder
   if (!others.empty() && !beside)
     throw Unsupported("{}: holds more than adapters (bias or modules_to_save), which is not applied here", file.origin());
   if (beside) *beside = std::move(others);
-  for (const Adapters::Entry& entry : adapters.entries()) {
-    for (const auto& [which, tensor] : parts_of(entry)) {
-      const std::string name = tensor_name(table, entry, which);
+  const auto read = [&](const std::vector<std::pair<std::string, TensorView>>& tensors) {
+    for (const auto& [name, tensor] : tensors) {
       read_master(file, name, tensor);
       known.insert(name);
     }
+  };
+  const bool shared = !written_parts(file);
+  for (const PeftModule& module : peft_modules(table, adapters)) {
+    if (module.rows == 0) {
+      read(named(module));
+      continue;
+    }
+    const PeftTensors stored(module, shared);
+    read(named(module, stored.a, stored.b, stored.magnitude));
+    split_parts(module, stored, shared, file.origin());
   }
   for (const files::SafetensorsTensor& tensor : file.tensors())
     if (!known.contains(tensor.name))

@@ -20,7 +20,7 @@ struct PeftBase {
 /// in], lora_B.weight [out, r]), the weights first and atomically. `beside`:
 /// masters (F32, by table index; null views are none) of what the config says is trained beside them; biases go by peft's
 /// <module>.base_layer.bias or <module>.bias, embeddings and head by model.embed_tokens.weight and lm_head.weight, a tied
-/// table by both.
+/// table by both. Adapters of matrices that are stored as one go as peft_fused.h says, which may throw Unsupported.
 void save_peft(const Adapters& adapters, const TensorTable& table, const PeftBase& base, const std::filesystem::path& folder,
                const std::vector<TensorView>& beside = {});
 

@@ -48,7 +48,7 @@ ImportanceMatrix collect_importance(const ExecContext& ctx, model::Transformer& 
   SquareSums sums;
   Progress progress("importance", runner.layers());
   const auto put = [&](std::size_t index, std::vector<float> values) {
-    matrix.entries[table[index].gguf_name] = {std::move(values), {runner.tokens()}};
+    matrix.entries[table[index].stored_gguf_name()] = {std::move(values), {runner.tokens()}};
   };
   while (runner.layer() < runner.layers()) {
     const int layer = runner.layer();

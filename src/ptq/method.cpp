@@ -66,9 +66,9 @@ class Weighted final : public Method {
 
   std::vector<std::byte> encode(const ExecContext& ctx, const Matrix& matrix) override {
     std::vector<float> importance;
-    if (importance_) importance = importance_->importance(matrix.info.gguf_name, matrix.values.cols());
+    if (importance_) importance = importance_->importance(matrix.info.stored_gguf_name(), matrix.values.cols());
     if (importance_ && importance.empty() && matrix.info.role == quant::Role::Linear)
-      log_warning("{}: not in the importance matrix; rounded without", matrix.info.gguf_name);
+      log_warning("{}: not in the importance matrix; rounded without", matrix.info.stored_gguf_name());
     return mse_ ? encode_mse(ctx, matrix, importance) : encode_importance(ctx, matrix, importance);
   }
 

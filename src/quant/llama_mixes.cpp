@@ -57,6 +57,13 @@ std::string_view down_type(const LlamaMix& mix, const TensorPlace& p, bool impor
   return mix.base;
 }
 
+/// Of q, k and v in one matrix.
+std::string_view fused_type(const LlamaMix& mix) {
+  if (mix.name == "q3_k_m" || mix.name == "q3_k_l") return "q4_k";
+  if (mix.name == "q4_k_m") return "q5_k";
+  return mix.name == "q5_k_m" ? "q6_k" : mix.base;
+}
+
 std::string_view output_type(const LlamaMix& mix) {
   if (mix.name == "q2_k") return "q3_k";
   if (mix.name == "q3_k_m") return "q4_k";
@@ -69,7 +76,10 @@ std::string_view chosen(const LlamaMix& mix, const TensorPlace& p, bool importan
     return mix.base == "q8_0" || !find_codec(mix.base)->fits(p.cols) ? "q8_0" : "q6_k";
   if (p.role == Role::Embedding) return mix.base.starts_with("tq") ? "q4_k" : mix.base;
   switch (p.projection) {
+    case Projection::Q:
+    case Projection::K: return p.fused ? fused_type(mix) : mix.base;
     case Projection::V: {
+      if (p.fused) return fused_type(mix);
       const std::string_view type = value_type(mix, p);
       constexpr int kLayersOf70B = 80;  // whose values are small beside the rest
       return p.layers == kLayersOf70B && (type == "q3_k" || type == "q4_k") ? "q5_k" : type;

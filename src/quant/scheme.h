@@ -25,6 +25,7 @@ struct TensorPlace {
   bool tied = false;                 ///< The embedding is the head, too.
   std::int64_t queries_per_key = 1;  ///< Query heads that share a key head.
   std::string name = {};             ///< "model.layers.0.self_attn.q_proj.weight"; for rules by name.
+  bool fused = false;                ///< Its file stores it in one matrix with others (q, k and v; gate and up).
 };
 
 struct LlamaMix;

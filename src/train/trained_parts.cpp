@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "model/peft.h"
+#include "model/peft_fused.h"
 #include "train/fingerprint.h"
 #include "train/first_adapter.h"
 #include "train/loftq.h"
@@ -34,6 +35,7 @@ TrainedParts::TrainedParts(const recipe::Recipe& recipe, const model::Checkpoint
     adapters_ =
         std::make_unique<model::Adapters>(table, lora_config(recipe.lora), static_cast<std::uint64_t>(recipe.train.seed));
     if (recipe.lora.adapter.empty()) require_used_patterns(table, *adapters_);
+    model::to_peft_config(table, adapters_->config());  // throws now what could not be saved in the end
     list_.add(adapters_->array());
   }
   if (recipe.train.mode == recipe::TrainMode::Quantization) return;

@@ -72,6 +72,24 @@ class InPlace(TemperTest):
         self.check_layout(exported)
         self.assertFalse(report["as_trained"])
 
+    def test_matrices_that_are_stored_as_one(self):
+        """Phi-3: of q, k and v in one tensor q and v are trained, of gate and up up; the other rows stay byte for byte."""
+        base, rows, out = self.folder / "fused.gguf", self.folder / "fused.jsonl", self.folder / "fused"
+        exported = self.folder / "fused-tuned.gguf"
+        ok("export", "--model", tiny_model.write(self.folder / "fused-model", "family_phi3"), "--to", "gguf:bf16", "--out", base)
+        rows.write_text("".join(json.dumps({"text": f"a bad cafe of {name} is in a bin"}) + "\n" for name in "abcdefgh"))
+        ok("train", "--model", base, "--data", rows, "--steps", 4, "--lr", 2e-2, "--batch-size", 2, "--seq-len", 32, "--lora-r", 4,
+           "--lora-target-modules", ",".join(TRAINED), "--out", out)
+        ok("export", "--run", out, "--to", "gguf:same", "--out", exported)
+        self.assertEqual(metadata(base), metadata(exported))
+        before, after = ({t.name: t.data for t in gguf.GGUFReader(path).tensors} for path in (base, exported))
+        q, kv, mlp = 48, 24, 28
+        trained = {"blk.0.attn_qkv.weight": [*range(q), *range(q + kv, q + 2 * kv)], "blk.0.ffn_up.weight": [*range(mlp, 2 * mlp)]}
+        for name in before:
+            changed = [row for row in range(len(before[name])) if before[name][row].tobytes() != after[name][row].tobytes()]
+            self.assertTrue(set(changed) <= set(trained.get(name, [])), name)
+            self.assertEqual(bool(changed), name in trained, name)
+
     def test_refusals(self):
         full = run("train", "--model", self.base, "--data", self.rows, "--steps", 1, "--mode", "full", "--scheme", "same", "--out",
                    self.folder / "full")

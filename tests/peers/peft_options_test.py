@@ -123,5 +123,54 @@ class PeftOptions(TemperTest):
         self.assertLess(worst, 1e-3)
 
 
+class FusedMatrices(TemperTest):
+    """Phi-3, whose q, k and v are one matrix to peft, as are gate and up: both ways, logits of the same adapter agree."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.base = tiny_model.write(cls.folder / "base", "family_phi3")
+        cls.data = write_jsonl(cls.folder / "rows.jsonl", [{"text": f"a bad cafe of {name} is in a bin"} for name in "abcdefgh"])
+
+    def load(self):
+        return transformers.AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32).eval()
+
+    def train(self, name, *options):
+        ok("train", "--model", self.base, "--data", self.data, "--steps", 4, "--batch-size", 2, "--seq-len", 32, "--lora-r", 3, "--lr", "2e-2",
+           "--compute", "f32", "--out", self.folder / name, *options)
+        ok("export", "--run", self.folder / name, "--to", "adapter", "--out", self.folder / f"{name}-adapter")
+        return ok_json("eval", "--run", self.folder / name, "--data", self.data, "--compute", "f32")["nll"]
+
+    @torch.no_grad()
+    def nll(self, loaded):
+        values = []
+        for row in range(1, 9):
+            ids, learnt = shown_ids(self.base, self.data, row)
+            values.append(llama_cpp.nll(loaded(input_ids=torch.tensor([ids])).logits[0].numpy()[:-1], ids[1:])[np.array(learnt[1:])])
+        return np.concatenate(values).mean()
+
+    def test_peft_reads_ours(self):
+        for name, options in (("all", ()), ("some", ("--lora-target-modules", "q_proj,v_proj,up_proj,o_proj", "--rslora")), ("dora", ("--dora",))):
+            found = self.train(name, *options)
+            expected = self.nll(peft.PeftModel.from_pretrained(self.load(), self.folder / f"{name}-adapter").eval())
+            say(f"{name}: answer NLL temper {found:.6f}, peft {expected:.6f}, base {self.nll(self.load()):.6f}")
+            self.assertAlmostEqual(found, expected, delta=F32_NLL, msg=name)
+            self.assertGreater(abs(expected - self.nll(self.load())), 100 * F32_NLL)
+
+    def test_we_continue_peft_s(self):
+        torch.manual_seed(2)
+        model = peft.get_peft_model(self.load(), peft.LoraConfig(r=3, lora_alpha=6, target_modules=["qkv_proj", "gate_up_proj", "down_proj"],
+                                                                 task_type="CAUSAL_LM")).eval()
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data += 0.3 * torch.randn_like(parameter)
+        model.save_pretrained(self.folder / "theirs")
+        ok("train", "--model", self.base, "--data", self.data, "--lora-adapter", self.folder / "theirs", "--steps", 1, "--batch-size", 2,
+           "--seq-len", 32, "--lr", "1e-9", "--compute", "f32", "--out", self.folder / "continued")
+        found = ok_json("eval", "--run", self.folder / "continued", "--data", self.data, "--compute", "f32")["nll"]
+        self.assertAlmostEqual(found, self.nll(model), delta=F32_NLL)
+        self.assertGreater(abs(found - self.nll(self.load())), 100 * F32_NLL)
+
+
 if __name__ == "__main__":
     unittest.main()

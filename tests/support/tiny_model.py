@@ -15,17 +15,18 @@ TEMPLATE = ("{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>
 
 
 def write(folder, name="llama_untied"):
-    """Copies a model of tests/data/hf and writes a byte-level tokenizer of at most 80 ids beside it."""
+    """Copies a model of tests/data/hf and writes a byte-level tokenizer of at most 80 ids beside it, and no more than the model has."""
     folder = Path(folder)
     folder.mkdir(parents=True)
     for file in ("config.json", "model.safetensors"):
         shutil.copyfile(MODELS / name / file, folder / file)
-    vocab = {token: i for i, token in enumerate([*SPECIAL, *CHARACTERS, "th"])}
+    room = json.loads((folder / "config.json").read_text())["vocab_size"]
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *CHARACTERS, "th"][:room])}
     flags = dict(special=True, normalized=False, lstrip=False, rstrip=False, single_word=False)
     byte_level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
     tokenizer = dict(version="1.0", added_tokens=[dict(id=i, content=t, **flags) for i, t in enumerate(SPECIAL)],
                      normalizer=None, pre_tokenizer=byte_level, post_processor=None, decoder=byte_level,
-                     model=dict(type="BPE", vocab=vocab, merges=[["t", "h"]]))
+                     model=dict(type="BPE", vocab=vocab, merges=[["t", "h"]] if "th" in vocab else []))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "tokenizer_config.json").write_text(json.dumps(dict(
         tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token="<|end|>", pad_token="<pad>",

@@ -64,6 +64,22 @@ TEST(LlamaMixes, ChooseAsLlamaQuantizeDoes) {
   EXPECT_GT(compared, 18 * 7 * (30 + 32 + 80 + 11));
 }
 
+/// q, k and v in one matrix (Phi-3), as src/llama-quant.cpp of llama.cpp has it for attn_qkv.
+TEST(LlamaMixes, FusedQueriesKeysAndValuesHaveATypeOfTheirOwn) {
+  const Model model{32, 512, 768, 8, 2, false};
+  const std::map<std::string, std::string> expected = {{"q2_k", "q2_k"},   {"q3_k_s", "q3_k"},  {"q3_k_m", "q4_k"},
+                                                       {"q3_k_l", "q4_k"}, {"q4_k_s", "q4_k"},  {"q4_k_m", "q5_k"},
+                                                       {"q5_k_s", "q5_k"}, {"q5_k_m", "q6_k"},  {"q6_k", "q6_k"},
+                                                       {"q4_0", "q4_0"},   {"iq4_xs", "iq4_xs"}};
+  for (const auto& [mix, type] : expected)
+    for (const char* kind : {"attn_q", "attn_k", "attn_v"})
+      for (const int layer : {0, 20}) {
+        TensorPlace place = place_of(model, kind, layer);
+        place.fused = true;
+        EXPECT_EQ(scheme(mix).codec_for(place)->name(), type) << mix << " " << kind;
+      }
+}
+
 TEST(LlamaMixes, ImportanceChangesTheFirstLayersOfPlainTypes) {
   const Model model{32, 512, 768, 8, 8, true};
   const auto name = [&](const char* mix, int layer) {

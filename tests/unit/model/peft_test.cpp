@@ -33,15 +33,6 @@ ArchSpec golden_arch() {
   return arch;
 }
 
-TEST(PeftNames, PartsOfAFusedMatrixHaveNone) {
-  ArchSpec arch = golden_arch();
-  arch.architecture = &architecture_of_hf("phi3", "");
-  const TensorTable table(arch);
-  const temper::testing::TemporaryFolder folder;
-  EXPECT_THROW(save_peft(Adapters(table, {.r = 2, .alpha = 2, .target_modules = {}}, 1), table, {"base"}, folder.path()),
-               Unsupported);
-}
-
 const std::filesystem::path kGolden = std::filesystem::path(TEMPER_TEST_DATA) / "peft";
 
 std::vector<float> floats(const files::SafetensorsFile& file, const std::string& name) {
