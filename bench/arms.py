@@ -44,13 +44,14 @@ class Arms:
     def score(self, *words):
         return self.temper("eval", *words, "--data", self.given.test, "--rows", self.given.rows)
 
-    def trained(self, name, rate, *words, against=None):
-        """An arm that is trained (unless its run is there), then scored, against the run `against` if one is given; with what training took."""
+    def trained(self, name, rate, *words, against=None, model=None):
+        """An arm that is trained (unless its run is there), then scored, against the run `against` if one is given; with what training
+        took. `model`: another base than the table's."""
         run = self.out / name.replace(" ", "-").replace("+", "and")
 
         def measure():
             if not (run / "run.json").exists():
-                found = self.temper("train", "--model", self.given.model, "--data", self.given.train, "--lr", rate, *SETTING, "--out", run, *words)
+                found = self.temper("train", "--model", model or self.given.model, "--data", self.given.train, "--lr", rate, *SETTING, "--out", run, *words)
                 if "error" in found:
                     return found
             report = json.loads((run / "report.json").read_text())

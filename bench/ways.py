@@ -1,7 +1,8 @@
 """Ways to train for one scheme, in one table: what each wins back of what rounding costs, and what it takes.
 
 Every way is trained at each learning rate (full training at its own) for the same 60 steps of 2,048 tokens, and scored against the
-best 16-bit adapters; its best rate is shown. "From the tuned adapter" and "distillation" use that run, which takes 60 steps of its own.
+best 16-bit adapters; its best rate is shown. "From the tuned adapter", "from GPTQ's codes" and "distillation" use that run, which takes 60
+steps of its own.
 Arms that OUT/results.json holds already are not run again."""
 import argparse
 import sys
@@ -13,31 +14,50 @@ RATES = ("4e-4", "1e-3")
 FULL_RATES = ("2e-4",)
 
 
-def ways(tuned):
-    """(name, options, learning rates or None for those of adapters). `tuned` is the run of the best 16-bit adapters."""
+def ways(tuned, rounded):
+    """(name, options, learning rates or None for those of adapters, base or None). `tuned` is the run of the best 16-bit adapters,
+    `rounded` that one merged and quantized by GPTQ, if the scheme is one of GGUF's."""
     distill = ("--objective", "distill", "--teacher", tuned, "--distill-weight", "0.5")
     begin = ("--lora-adapter", tuned)
-    return (("merged QAT", (), None),
-            ("learnt scales", ("--learn-scales",), None),
-            ("distillation", distill, None),
-            ("from the tuned adapter", begin, None),
-            ("from the tuned adapter + distillation", (*begin, *distill), None),
-            ("from the tuned adapter + distillation + learnt scales", (*begin, *distill, "--learn-scales"), None),
-            ("QLoRA (nf4) + QAT", ("--base-format", "nf4"), None),
-            ("full QAT", ("--mode", "full"), FULL_RATES),
-            ("full QAT + distillation", ("--mode", "full", *distill), FULL_RATES))
+    found = [("merged QAT", (), None, None),
+             ("learnt scales", ("--learn-scales",), None, None),
+             ("distillation", distill, None, None),
+             ("from the tuned adapter", begin, None, None),
+             ("from the tuned adapter + distillation", (*begin, *distill), None, None),
+             ("QLoRA (nf4) + QAT", ("--base-format", "nf4"), None, None),
+             ("full QAT", ("--mode", "full"), FULL_RATES, None)]
+    if rounded:
+        found.append(("from GPTQ's codes + distillation", ("--quant-init", "base", *distill), None, rounded))
+    return found
+
+
+def rounded_by_gptq(arms, reference):
+    """The tuned run's merged model with GPTQ's codes; None where the scheme is none of GGUF's."""
+    given, merged, rounded = arms.given, arms.out / "tuned-hf", arms.out / "tuned-gptq.gguf"
+    if not rounded.exists():
+        if not merged.exists():
+            arms.temper("export", "--run", reference, "--to", "hf", "--out", merged)
+        found = arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--to", f"gguf:{given.scheme}", "--method", "gptq",
+                            "--calibration", given.train, "--calibration-tokens", given.calibration_tokens, "--out", rounded)
+        if "error" in found:
+            print(f"no GPTQ's codes to begin with: {found['error']}", file=sys.stderr)
+            return None
+    return rounded
 
 
 def run(arms):
     given = arms.given
     best, reference, tuned = arms.tuned()
-    nearest = arms.arm("rtn", lambda: arms.score("--run", reference, "--scheme", given.scheme, "--reference", reference))
-    table = [("16-bit adapters", (best, tuned)), ("these, rounded to nearest", ("", nearest))]
-    for name, words, rates in ways(reference):
+    against = ("--reference", reference)
+    nearest = arms.arm("rtn", lambda: arms.score("--run", reference, "--scheme", given.scheme, *against))
+    gptq = arms.arm("gptq", lambda: arms.score("--run", reference, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train,
+                                               "--calibration-tokens", given.calibration_tokens, *against))
+    table = [("16-bit adapters", (best, tuned)), ("these, rounded to nearest", ("", nearest)), ("these, GPTQ", ("", gptq))]
+    for name, words, rates, base in ways(reference, rounded_by_gptq(arms, reference)):
         if given.only and name not in given.only:
             continue
         found = [(rate, arms.trained(f"{name} {rate}", rate, "--scheme", given.scheme, "--merge-dtype", given.merge_dtype, *words,
-                                     against=reference))
+                                     against=reference, model=base))
                  for rate in rates or given.lr]
         table.append((name, lowest(found)))
     return table, nearest, tuned
@@ -59,6 +79,7 @@ def main():
     options = argparse.ArgumentParser(prog="./dev bench ways", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(options, RATES)
     options.add_argument("--scheme", default="int4-sym-g32")
+    options.add_argument("--calibration-tokens", type=int, default=16384, help="of GPTQ")
     options.add_argument("--only", nargs="+", help="names of ways")
     given = options.parse_args()
     print(text(*run(Arms(given, Path(given.out)))))
