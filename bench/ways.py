@@ -16,7 +16,7 @@ FULL_RATES = ("2e-4",)
 
 def ways(tuned, rounded):
     """(name, options, learning rates or None for those of adapters, base or None). `tuned` is the run of the best 16-bit adapters,
-    `rounded` that one merged and quantized by GPTQ, if the scheme is one of GGUF's."""
+    `rounded` that one merged and quantized by GPTQ, or None."""
     distill = ("--objective", "distill", "--teacher", tuned, "--distill-weight", "0.5")
     begin = ("--lora-adapter", tuned)
     found = [("merged QAT", (), None, None),
@@ -32,13 +32,12 @@ def ways(tuned, rounded):
 
 
 def rounded_by_gptq(arms, reference):
-    """The tuned run's merged model with GPTQ's codes; None where the scheme is none of GGUF's."""
-    given, merged, rounded = arms.given, arms.out / "tuned-hf", arms.out / "tuned-gptq.gguf"
+    """The tuned run's merged model with GPTQ's codes, a folder or a GGUF as the scheme has it; None where that cannot be made."""
+    given, merged, rounded = arms.given, arms.out / "tuned-hf", arms.out / "tuned-gptq"
     if not rounded.exists():
         if not merged.exists():
             arms.temper("export", "--run", reference, "--to", "hf", "--out", merged)
-        found = arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--to", f"gguf:{given.scheme}", "--method", "gptq",
-                            "--calibration", given.train, "--calibration-tokens", given.calibration_tokens, "--out", rounded)
+        found = arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train, "--calibration-tokens", given.calibration_tokens, "--out", rounded)
         if "error" in found:
             print(f"no GPTQ's codes to begin with: {found['error']}", file=sys.stderr)
             return None
