@@ -8,12 +8,23 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "model/arch.h"
-#include "model/checkpoint_reader.h"
-#include "random_model.h"
-#include "temporary_folder.h"
 
 namespace temper::model {
 namespace {
+
+TensorTable table_of_a_llama() {
+  ArchSpec arch;
+  arch.architecture = &architecture_of_hf("llama", "");
+  arch.hidden_size = 64;
+  arch.intermediate_size = 80;
+  arch.num_layers = 2;
+  arch.num_heads = 4;
+  arch.num_kv_heads = 2;
+  arch.head_dim = 16;
+  arch.vocab_size = 80;
+  arch.max_positions = 64;
+  return TensorTable(arch);
+}
 
 LoraConfig config_of(bool rslora, bool dora) {
   LoraConfig config;
@@ -40,14 +51,12 @@ double element(const Adapters::Entry& entry, std::int64_t n, std::int64_t k) {
 }
 
 TEST(AdapterDifference, IsWhatWasAdded) {
-  const testing::TemporaryFolder folder;
-  testing::write_random_model(folder / "model");
-  const auto reader = CheckpointReader::open(folder / "model");
+  const TensorTable table = table_of_a_llama();
   for (const bool rslora : {false, true}) {
-    Adapters now(reader.table(), config_of(rslora, true), 1), then(reader.table(), config_of(rslora, false), 2);
+    Adapters now(table, config_of(rslora, true), 1), then(table, config_of(rslora, false), 2);
     fill(now, 3);
     fill(then, 4);
-    const Adapters added = adapter_difference(reader.table(), now, then);
+    const Adapters added = adapter_difference(table, now, then);
     EXPECT_EQ(added.config().r, 8);
     for (std::size_t e = 0; e < now.entries().size(); ++e) {
       const Adapters::Entry &a = added.entries()[e], &b = now.entries()[e], &c = then.entries()[e];
@@ -63,13 +72,11 @@ TEST(AdapterDifference, IsWhatWasAdded) {
 }
 
 TEST(AdapterDifference, RefusesMoreRankThanThereIs) {
-  const testing::TemporaryFolder folder;
-  testing::write_random_model(folder / "model");
-  const auto reader = CheckpointReader::open(folder / "model");
+  const TensorTable table = table_of_a_llama();
   LoraConfig config;
   config.r = 17;  // of 32 rows of k_proj
-  const Adapters adapters(reader.table(), config, 1);
-  EXPECT_THROW(adapter_difference(reader.table(), adapters, adapters), Unsupported);
+  const Adapters adapters(table, config, 1);
+  EXPECT_THROW(adapter_difference(table, adapters, adapters), Unsupported);
 }
 
 }  // namespace
