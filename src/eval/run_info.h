@@ -16,9 +16,9 @@ inline constexpr const char* kLoftq = "loftq";
 struct RunInfo {
   std::string base_model;              ///< Path of the base as the user gave it, made absolute.
   std::string base_format = "stored";  ///< What the base was held in (model/base_format.h).
-  std::string base_checksum;           ///< model::base_checksum of a base that was rounded when it was opened.
+  std::string base_checksum = {};      ///< model::base_checksum of a base that was rounded when it was opened.
   /// kPissa or kLoftq where the base was rounded less the adapter in start/ (train/lora_init.h); empty: it was not.
-  std::string lora_init;
+  std::string lora_init = {};
   std::string scheme = "none";  ///< Scheme that the forward pass used at the end of training.
   bool merged_in_f32 = false;   ///< Merged weights were not rounded to the base's dtype before the scheme.
   bool full = false;            ///< Every weight was trained: weights.safetensors in place of adapter/.
