@@ -57,9 +57,9 @@ std::string plain_name(const std::string& path) {
   return name;
 }
 
-/// What a run with another base than any model trained goes with no model.
+/// The adapter of a run whose base was rounded less another one goes with no model.
 void refuse_residual(const fs::path& folder) {
-  const fs::path run = folder.lexically_normal().parent_path();
+  const fs::path run = (folder / "..").lexically_normal();  // also where the folder is given with a slash behind it
   if (!eval::is_run(run)) return;
   const std::string init = eval::read_run_info(run).lora_init;
   if (init.empty()) return;

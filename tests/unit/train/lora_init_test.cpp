@@ -244,7 +244,7 @@ TEST(LoraInit, RefusesWhatCannotBe) {
   recipe::Recipe next = tiny.to("next");
   next.model.base_format = kFormat;
   next.lora.adapter_any_base = true;
-  for (const char* path : {"partly", "partly/adapter"}) {
+  for (const char* path : {"partly", "partly/adapter", "partly/adapter/"}) {
     next.lora.adapter = (tiny.folder / path).string();
     EXPECT_THROW(train(cpu.ctx, next, tiny.data), BadRecipe) << path;
   }
