@@ -86,6 +86,7 @@ class Healer {
     Recipe run = recipe_;
     run.out = run_folder().string();
     run.train.objective = recipe::ObjectiveKind::Distill;
+    if (run.lora.base_is_residual() && run.distill.teacher.empty()) run.distill.teacher = run.model.path;
     run.data.path = (folder_ / "texts").string();
     run.data.seq_len = recipe_.heal.length;
     run = recipe::resolve(run, recipe::Verb::Train);

@@ -27,6 +27,19 @@ void check_codes(const model::EncodedWeights& weights, const RunInfo& run, const
         folder.string(), found, run.codes_checksum, run.base_model);
 }
 
+model::CheckpointReader open_base_of(const ExecContext& ctx, const RunInfo& run, const std::filesystem::path& folder) {
+  const std::filesystem::path less = run.lora_init.empty() ? std::filesystem::path() : folder / model::kStartFolder;
+  model::CheckpointReader base = model::open_base(ctx, run.base_model, run.base_format, less);
+  if (run.base_checksum.empty()) return base;
+  if (const std::string found = model::base_checksum(base); found != run.base_checksum)
+    throw VerifyFailed(
+        "{}: the base in {} is not the one that was trained on (checksum {}, expected {}); has the model at {}{} been "
+        "changed?",
+        folder.string(), run.base_format, found, run.base_checksum, run.base_model,
+        less.empty() ? std::string() : fmt::format(", or {}", less.string()));
+  return base;
+}
+
 void merge_adapters(const ExecContext& ctx, const model::Adapters& adapters, model::BaseWeights& base) {
   for (std::size_t i = 0; i < base.table().size(); ++i) {
     const model::Adapters::Entry* entry = adapters.find(i);
@@ -65,8 +78,8 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
   };
   const std::filesystem::path base = run ? std::filesystem::path(run->base_model) : path;
   status(fmt::format("opening {}", base.string()));
-  loaded->reader_ = std::make_unique<model::CheckpointReader>(
-      model::open_base(ctx, base, run ? run->base_format : std::string(model::kStoredFormat)));
+  loaded->reader_ =
+      std::make_unique<model::CheckpointReader>(run ? open_base_of(ctx, *run, path) : model::CheckpointReader::open(base));
   if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
   require_ranges(loaded->reader_->table());
   loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));

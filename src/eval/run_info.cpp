@@ -1,6 +1,7 @@
 #include "eval/run_info.h"
 
 #include "base/atomic_file.h"
+#include "base/error.h"
 #include "files/json.h"
 
 namespace temper::eval {
@@ -22,6 +23,10 @@ RunInfo read_run_info(const std::filesystem::path& folder) {
   RunInfo info;
   info.base_model = files::require_string(json, "base_model", origin);
   info.base_format = files::optional_string(json, "base_format", origin).value_or(info.base_format);
+  info.base_checksum = files::optional_string(json, "base_checksum", origin).value_or("");
+  info.lora_init = files::optional_string(json, "lora_init", origin).value_or("");
+  if (!info.lora_init.empty() && info.lora_init != kPissa && info.lora_init != kLoftq)
+    throw BadFile("{}: lora_init: expected {} or {}, found \"{}\"", origin, kPissa, kLoftq, info.lora_init);
   info.scheme = files::require_string(json, "scheme", origin);
   info.merged_in_f32 = files::optional_bool(json, "merged_in_f32", origin).value_or(false);
   info.kept_codes = files::optional_bool(json, "kept_codes", origin).value_or(false);
@@ -37,6 +42,8 @@ void write_run_info(const RunInfo& info, const std::filesystem::path& folder) {
   nlohmann::ordered_json json;
   json["base_model"] = info.base_model;
   if (info.base_format != RunInfo().base_format) json["base_format"] = info.base_format;
+  if (!info.base_checksum.empty()) json["base_checksum"] = info.base_checksum;
+  if (!info.lora_init.empty()) json["lora_init"] = info.lora_init;
   json["scheme"] = info.scheme;
   if (info.merged_in_f32) json["merged_in_f32"] = true;
   if (info.kept_codes) json["kept_codes"] = true;

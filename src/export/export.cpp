@@ -16,6 +16,7 @@
 #include "export/modelfile.h"
 #include "export/verify.h"
 #include "export/wire_export.h"
+#include "model/adapter_difference.h"
 #include "model/base_format.h"
 #include "model/peft.h"
 #include "recipe/sizes.h"
@@ -98,13 +99,45 @@ void write_modelfile(const recipe::Recipe& recipe, const text::Tokenizer& tokeni
   write_file(modelfile_path(gguf), modelfile(tokenizer, options));
 }
 
-void export_gguf_lora(eval::LoadedModel& model, const fs::path& path, ExportReport& report) {
+/// Of a run whose base was rounded less an adapter: what training has added to that, for the model as its file has it.
+model::Adapters added_by_training(eval::LoadedModel& model, std::string_view target) {
+  const eval::RunInfo& run = *model.run();
+  if (run.lora_init != eval::kPissa)
+    throw BadRecipe(
+        "export.to {}: the adapter of {} (lora.loftq_iterations above 1) belongs to a base that was rounded less another "
+        "adapter, which no other program makes of {}; export a merged model (hf, gguf:SCHEME), or train with "
+        "lora.loftq_iterations 1",
+        target, model.path().string(), run.base_model);
+  log_warning(
+      "lora.init pissa: the adapter is written with twice its rank, as what training has added to the principal components "
+      "of {}. On those weights it gives what was trained but for the rounding of the base to {}; a merged model (hf) gives "
+      "all of it",
+      run.base_model, run.base_format);
+  return model::adapter_difference(model.reader().table(), *model.adapters(),
+                                   model::load_peft(model.reader().table(), model.path() / model::kStartFolder));
+}
+
+/// The adapter alone, as a folder for peft or as GGUF.
+void export_adapter(eval::LoadedModel& model, const fs::path& path, ExportReport& report) {
   const model::TensorTable& table = model.reader().table();
-  write_gguf_lora(*model.adapters(), table, path.stem().string(), path);
-  require_same_adapters(*model.adapters(), read_gguf_lora(table, files::GgufFile(path)), path);
-  report.file_bytes = fs::file_size(path);
-  report.as_trained = model.encoded() == nullptr;
+  const bool residual = !model.run()->lora_init.empty();
+  std::optional<model::Adapters> added;
+  if (residual) added = added_by_training(model, report.target);
+  const model::Adapters& adapters = added ? *added : *model.adapters();
+  if (report.target == "gguf-lora") {
+    write_gguf_lora(adapters, table, path.stem().string(), path);
+    require_same_adapters(adapters, read_gguf_lora(table, files::GgufFile(path)), path);
+    report.file_bytes = fs::file_size(path);
+  } else {
+    model::PeftBase base = model::read_peft_base(model.path() / "adapter");
+    if (residual) base.fingerprint.clear();  // of no file
+    model::save_peft(adapters, table, base, path, {model.beside().begin(), model.beside().end()});
+    verify_adapter(adapters, table, model.beside(), path);
+    for (const auto& entry : fs::directory_iterator(path)) report.file_bytes += entry.file_size();
+  }
+  report.as_trained = !residual && (report.target == "adapter" || model.encoded() == nullptr);
   report.promise = "adapter masters equal bit for bit";
+  if (residual) report.promise += ", of twice the rank: what training has added";
 }
 
 /// A quantized GGUF in its own layout, what was trained in its own types.
@@ -129,15 +162,18 @@ void warn_of_quantized_base(eval::LoadedModel& model, std::string_view target) {
   if (!model.adapters() || target == "adapter" || target == "gguf-lora" || !model::is_quantized(model.reader())) return;
   const std::optional<eval::RunInfo>& run = model.run();
   std::string cost = "the 16-bit weights that the file was made of are not at hand";
-  if (run && run->base_format != model::kStoredFormat)
+  if (run && !run->lora_init.empty())
+    cost = fmt::format("it is what {} rounds to less the adapter in {}", run->base_model,
+                       (model.path() / model::kStartFolder).string());
+  else if (run && run->base_format != model::kStoredFormat)
     cost = fmt::format("it is {:.1f} % away from the 16-bit weights of {} (relative, over all its matrices)",
                        100 * model::relative_error(model.reader(), model::CheckpointReader::open(run->base_model)),
                        run->base_model);
   log_warning(
       "adapters are merged onto the base as it was held in training, decoded from {}: that is what was trained, but {}. "
-      "Rounding the result anew costs what the comparison with the training graph says; the adapter alone is exact "
-      "(export.to adapter, gguf-lora)",
-      model.reader().formats(), cost);
+      "Rounding the result anew costs what the comparison with the training graph says{}",
+      model.reader().formats(), cost,
+      run && run->lora_init.empty() ? "; the adapter alone is exact (export.to adapter, gguf-lora)" : "");
 }
 
 void export_gguf(const ExecContext& ctx, eval::LoadedModel& model, const ExportSource& source, const fs::path& out,
@@ -292,15 +328,9 @@ ExportReport export_model(const ExecContext& ctx, const recipe::Recipe& recipe) 
   if (in_place) {
     export_in_place(ctx, *model, source, out.path(), report);
   } else if (report.target == "adapter") {
-    const model::PeftBase base = model::read_peft_base(fs::path(recipe.model.run) / "adapter");
-    const std::vector<TensorView> beside(model->beside().begin(), model->beside().end());
-    model::save_peft(*model->adapters(), source.table(), base, out.path(), beside);
-    verify_adapter(*model->adapters(), source.table(), model->beside(), out.path());
-    report.as_trained = true;
-    report.promise = "adapter masters equal bit for bit";
-    for (const auto& entry : fs::directory_iterator(out.path())) report.file_bytes += entry.file_size();
+    export_adapter(*model, out.path(), report);
   } else if (report.target == "gguf-lora") {
-    export_gguf_lora(*model, out.path(), report);
+    export_adapter(*model, out.path(), report);
     write_modelfile(recipe, model->tokenizer(), out.path(), model->run()->base_model);
   } else if (report.target == "hf") {
     write_hf(ctx, source, out.path());

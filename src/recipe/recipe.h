@@ -34,8 +34,8 @@ enum class ObjectiveKind { CrossEntropy, Distill, Dpo };
 enum class LoraBias { None, All, LoraOnly };
 
 /// First values of adapters. Random: A Kaiming-uniform, B zero. LoftQ: what rounding the base has lost, as near as the rank
-/// allows.
-enum class LoraInit { Random, LoftQ };
+/// allows. Pissa: the weights' principal components, which the base is then held without.
+enum class LoraInit { Random, LoftQ, Pissa };
 
 enum class OptimizerName { AdamW, Lion };
 
@@ -100,13 +100,16 @@ struct LoraOptions {
   std::vector<std::string> target_modules = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
   bool rslora = false;  ///< Scale alpha / sqrt(r) in place of alpha / r.
   LoraInit init = LoraInit::Random;
-  bool dora = false;  ///< Weight-decomposed: a magnitude for each row beside the adapters.
+  std::int64_t loftq_iterations = 1;  ///< Times that LoftQ rounds the base and decomposes what that has lost.
+  bool dora = false;                  ///< Weight-decomposed: a magnitude for each row beside the adapters.
   LoraBias bias = LoraBias::None;
   std::vector<std::string> modules_to_save = {};      ///< embed_tokens, lm_head: trained whole beside the adapters.
   std::vector<std::string> rank_pattern = {};         ///< "q_proj=8": ranks of modules that differ from r.
   std::vector<std::string> alpha_pattern = {};        ///< "q_proj=16": the same of alpha.
   std::vector<std::string> layers_to_transform = {};  ///< "0", "2-5": layers that get adapters; empty: all.
   double dropout = 0;  ///< Refused with a scheme: adapter dropout contradicts a merged weight.
+  /// The base is rounded less an adapter, so that without one it is not the model: PiSSA, LoftQ of several iterations.
+  bool base_is_residual() const { return init == LoraInit::Pissa || loftq_iterations > 1; }
 };
 
 struct QuantOptions {

@@ -60,6 +60,39 @@ void check_objective(const Recipe& recipe) {
   }
 }
 
+/// lora.init, and what a base does not go with that is rounded less an adapter.
+void check_init(const Recipe& recipe) {
+  const LoraOptions& lora = recipe.lora;
+  if (lora.loftq_iterations > 1 && lora.init != LoraInit::LoftQ)
+    throw BadRecipe("lora.loftq_iterations ({}) without lora.init loftq: give that, or leave it out", lora.loftq_iterations);
+  if (lora.init == LoraInit::Random) return;
+  const std::string_view name = lora.init == LoraInit::Pissa ? "pissa" : "loftq";
+  if (recipe.train.mode != TrainMode::Lora)
+    throw BadRecipe("lora.init {} with train.mode {}: there are no adapters; leave it out", name,
+                    recipe.train.mode == TrainMode::Full ? "full" : "quantization");
+  if (recipe.model.base_format == ModelOptions().base_format)
+    throw BadRecipe(
+        "lora.init {} without model.base_format: {}; give model.base_format (nf4-dq say), or leave lora.init out", name,
+        lora.init == LoraInit::Pissa ? "the weights less their principal components are held in a number format of that name"
+                                     : "adapters begin as what rounding a 16-bit base has lost");
+  if (!lora.adapter.empty())
+    throw BadRecipe("lora.init {} with lora.adapter ({}): both say what adapters begin as; keep one", name, lora.adapter);
+  if (!lora.base_is_residual()) return;
+  if (recipe.quant.init == QuantInit::Base)
+    throw BadRecipe(
+        "quant.init base with lora.init {}: the base is rounded less an adapter, and its scales are not those of the "
+        "weights; leave quant.init out",
+        name);
+  const auto require_other = [&](std::string_view key, const std::string& value) {
+    if (value.empty())
+      throw BadRecipe(
+          "{} with lora.init {}: the base is rounded less an adapter and is no model without one; give {} ({} say)", key,
+          name, key, recipe.model.path);
+  };
+  if (recipe.train.objective == ObjectiveKind::Distill) require_other("distill.teacher", recipe.distill.teacher);
+  if (recipe.train.objective == ObjectiveKind::Dpo) require_other("dpo.reference", recipe.dpo.reference);
+}
+
 void resolve_train(Recipe& recipe, Verb verb = Verb::Train) {
   TrainOptions& train = recipe.train;
   if (!train.resume.empty()) {
@@ -92,13 +125,7 @@ void resolve_train(Recipe& recipe, Verb verb = Verb::Train) {
                     train.mode == TrainMode::Full ? "full" : "quantization");
   if (recipe.lora.adapter_any_base && recipe.lora.adapter.empty())
     throw BadRecipe("lora.adapter_any_base without lora.adapter: give the adapter, or leave it out");
-  if (recipe.lora.init == LoraInit::LoftQ && recipe.model.base_format == ModelOptions().base_format)
-    throw BadRecipe(
-        "lora.init loftq without model.base_format: adapters begin as what rounding a 16-bit base has lost; give "
-        "model.base_format (nf4-dq say), or leave lora.init out");
-  if (recipe.lora.init == LoraInit::LoftQ && !recipe.lora.adapter.empty())
-    throw BadRecipe("lora.init loftq with lora.adapter ({}): both say what adapters begin as; keep one",
-                    recipe.lora.adapter);
+  check_init(recipe);
   if (recipe.lora.dora && recipe.lora.dropout > 0)
     throw BadRecipe("lora.dora with lora.dropout ({}): not computed together; set one of them to its default",
                     recipe.lora.dropout);

@@ -41,10 +41,15 @@ std::vector<Option> method_options() {
        .flag = "--lora-init",
        .field = field<&Recipe::lora, &L::init>(),
        .verbs = kTrain,
-       .help =
-           "First values of adapters: random (B zero), or loftq (what rounding to model.base_format has lost, as near as "
-           "the rank allows)",
-       .choices = {"random", "loftq"}},
+       .help = "First values of adapters: random (B zero), loftq (what rounding to model.base_format has lost, as near as "
+               "the rank allows), or pissa (principal components of the weights; model.base_format holds the rest)",
+       .choices = {"random", "loftq", "pissa"}},
+      {.key = "lora.loftq_iterations",
+       .flag = "--loftq-iterations",
+       .field = field<&Recipe::lora, &L::loftq_iterations>(),
+       .verbs = kTrain,
+       .help = "Times that loftq rounds the weights less the adapters, and makes adapters of what that has lost",
+       .range = {.min = 1, .max = 100}},
       {"lora.dora", "--dora", field<&Recipe::lora, &L::dora>(), kTrain,
        "DoRA: the magnitude of each row of a weight is trained beside the adapters (docs/training.md)"},
       {.key = "lora.bias",

@@ -57,6 +57,19 @@ std::string plain_name(const std::string& path) {
   return name;
 }
 
+/// The adapter of a run whose base was rounded less another one goes with no model.
+void refuse_residual(const fs::path& folder) {
+  const fs::path run = (folder / "..").lexically_normal();  // also where the folder is given with a slash behind it
+  if (!eval::is_run(run)) return;
+  const std::string init = eval::read_run_info(run).lora_init;
+  if (init.empty()) return;
+  throw BadRecipe(
+      "lora.adapter: {} belongs to a base that was rounded less another adapter (lora.init {}), and to no model; {}",
+      folder.string(), init,
+      init == eval::kPissa ? "export it (export.to adapter), and give what that writes"
+                           : "export a merged model (export.to hf), and give that as model.path");
+}
+
 void check_base(const model::PeftBase& base, const recipe::LoraOptions& lora, const model::CheckpointReader& reader) {
   if (lora.adapter_any_base) return;
   if (!base.fingerprint.empty()) {
@@ -97,6 +110,7 @@ recipe::Recipe with_adapter_config(recipe::Recipe recipe) {
 void take_first_adapter(const ExecContext& ctx, const recipe::LoraOptions& lora, const model::CheckpointReader& reader,
                         model::Adapters& adapters, model::TrainedWeights* weights) {
   const fs::path folder = adapter_folder(lora.adapter);
+  refuse_residual(folder);
   std::vector<Tensor> beside;
   const model::Adapters first = model::load_peft(reader.table(), folder, &beside);
   check_base(model::read_peft_base(folder), lora, reader);

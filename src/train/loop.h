@@ -3,6 +3,7 @@
 //   RUN/recipe.yaml     what is trained, with absolute paths; RUN itself may be moved
 //   RUN/log.jsonl       one line a step
 //   RUN/checkpoints/    see checkpoint.h
+//   RUN/start/          adapter that the base was rounded less, where it was (lora_init.h); written before the first step
 //   RUN/adapter/        peft layout, F32 masters; written when the run ends; or, where every weight was trained,
 //   RUN/weights.safetensors   model/trained_weights.h; the same
 //   RUN/run.json        eval/run_info.h; written last: a folder with it is a finished run

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "files/json.h"
+#include "model/base_format.h"
 #include "model/kept_codes.h"
 #include "model/static_ranges.h"
 #include "model/trained_weights.h"
@@ -68,7 +69,7 @@ void remove_partial_files(const fs::path& run) {
       model::kTrainedWeightsName,  recipe::kRecipeFileName, kLogName,          "run.json", model::kKeptCodesName,
       "adapter_model.safetensors", "adapter_config.json",   model::kRangesName};
   std::vector<fs::path> leftovers;
-  for (const fs::path& folder : {run, run / kAdapterFolder}) {
+  for (const fs::path& folder : {run, run / kAdapterFolder, run / model::kStartFolder}) {
     std::error_code missing;
     for (const auto& entry : fs::directory_iterator(folder, missing)) {
       const std::string name = entry.path().filename().string();

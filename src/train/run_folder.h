@@ -18,7 +18,8 @@ inline constexpr const char* kLogName = "log.jsonl";
 /// Throws BadRecipe if a new run must not be written to `run`: a file, a finished run, or one with checkpoints stands there.
 void require_free(const std::filesystem::path& run);
 
-/// Removes the files that a killed process was writing aside (base/atomic_file.h) in a run's folder and its adapter's.
+/// Removes the files that a killed process was writing aside (base/atomic_file.h) in a run's folder and its
+/// adapters'.
 void remove_partial_files(const std::filesystem::path& run);
 
 /// The recipe as a run's folder keeps it: paths absolute; `out` and `train.resume` empty, so that the folder may be moved.

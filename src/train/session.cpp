@@ -19,6 +19,7 @@
 #include "ops/ops.h"
 #include "ops/profile_table.h"
 #include "train/fingerprint.h"
+#include "train/lora_init.h"
 
 namespace temper::train {
 namespace {
@@ -107,7 +108,7 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       data_(data),
       hooks_(hooks),
       run_(recipe.out),
-      reader_(model::open_base(ctx, recipe.model.path, recipe.model.base_format)),
+      reader_(open_run_base(ctx, recipe, loaded.has_value())),
       base_(reader_, ctx.compute),
       parts_(recipe, reader_, base_),
       packer_(data.train, pack_options(recipe)),
@@ -389,6 +390,9 @@ TrainResult Session::finish() {
   result.run = run_;
   result.info.base_model = fs::absolute(recipe_.model.path).lexically_normal().string();
   result.info.base_format = recipe_.model.base_format;
+  if (recipe_.model.base_format != model::kStoredFormat) result.info.base_checksum = model::base_checksum(reader_);
+  if (recipe_.lora.base_is_residual())
+    result.info.lora_init = recipe_.lora.init == recipe::LoraInit::Pissa ? eval::kPissa : eval::kLoftq;
   result.info.scheme = recipe_.quant.scheme;
   result.info.merged_in_f32 = recipe_.quant.merge_dtype == recipe::MergeDtype::F32;
   result.info.steps = done_;

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "model/base_format.h"
 #include "model/peft.h"
 #include "model/peft_fused.h"
 #include "train/fingerprint.h"
 #include "train/first_adapter.h"
-#include "train/loftq.h"
+#include "train/lora_init.h"
 #include "train/lora_options.h"
 #include "train/run_folder.h"
 
@@ -51,6 +52,8 @@ void TrainedParts::begin(const ExecContext& ctx, const recipe::Recipe& recipe, c
   if (!adapters_) return;
   if (!recipe.lora.adapter.empty()) return take_first_adapter(ctx, recipe.lora, reader_, *adapters_, weights_.get());
   if (recipe.lora.init == recipe::LoraInit::LoftQ) begin_with_lost(ctx, recipe.model.path, base, *adapters_);
+  if (recipe.lora.init == recipe::LoraInit::Pissa && !recipe.train.plan)
+    begin_with_principal(std::filesystem::path(recipe.out) / model::kStartFolder, reader_.table(), *adapters_);
   adapters_->init_magnitudes(ctx, base);
 }
 

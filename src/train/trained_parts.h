@@ -23,7 +23,7 @@ class TrainedParts {
   /// rank below 1, and as model::tensors_beside.
   TrainedParts(const recipe::Recipe& recipe, const model::CheckpointReader& reader, model::BaseWeights& base);
 
-  /// First values of a new run that are not random: magnitudes of DoRA, LoftQ, or all from lora.adapter. Throws as
+  /// First values of a new run that are not random: magnitudes of DoRA, LoftQ, PiSSA, or all from lora.adapter. Throws as
   /// take_first_adapter (train/first_adapter.h).
   void begin(const ExecContext& ctx, const recipe::Recipe& recipe, const model::BaseWeights& base);
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+import inspect
+import json
+import shutil
 import unittest
 
 import bitsandbytes as bnb
@@ -12,7 +15,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from peft.utils.loftq_utils import _low_rank_decomposition
+from peft.utils import loftq_utils
 from safetensors.torch import load_file
 
 import llama_cpp
@@ -47,10 +50,11 @@ class PeftOptions(TemperTest):
             cls.train(name, *options)
 
     @classmethod
-    def train(cls, name, *options, steps=6, lr="1e-2"):
+    def train(cls, name, *options, steps=6, lr="1e-2", adapter=True):
         ok("train", "--model", cls.base, "--data", cls.data, "--steps", steps, "--batch-size", 2, "--seq-len", 64, "--lora-r", 4, "--lr", lr,
            "--out", cls.folder / name, *options)
-        ok("export", "--run", cls.folder / name, "--to", "adapter", "--out", cls.folder / f"{name}-adapter")
+        if adapter:
+            ok("export", "--run", cls.folder / name, "--to", "adapter", "--out", cls.folder / f"{name}-adapter")
 
     def load(self):
         return transformers.AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32).eval()
@@ -113,7 +117,7 @@ class PeftOptions(TemperTest):
             weight = base[name].float()
             codes, state = bnb.functional.quantize_4bit(weight, blocksize=64, quant_type="nf4")
             lost = weight - bnb.functional.dequantize_4bit(codes, state)
-            factors = _low_rank_decomposition(lost, reduced_rank=4)
+            factors = loftq_utils._low_rank_decomposition(lost, reduced_rank=4)
             stem = "base_model.model." + name.removesuffix(".weight")
             ours = lost - 3 * adapter[f"{stem}.lora_B.weight"] @ adapter[f"{stem}.lora_A.weight"]
             theirs = lost - factors["L"] @ factors["R"]
@@ -121,6 +125,103 @@ class PeftOptions(TemperTest):
             share.append(1 - float(ours.norm() ** 2 / lost.norm() ** 2))
         say(f"LoftQ: adapters of rank 4 hold {100 * np.mean(share):.1f} % of NF4's squared error; at most {worst:.1e} further than peft's")
         self.assertLess(worst, 1e-3)
+
+    def test_loftq_iterations(self):
+        """As peft's loftq_init, whose own code runs here with its device changed: it asks for a GPU. Both alternate between the
+        same rounding and decompositions that differ in their last bits or, of ours, by 1e-4 in squares (model/low_rank_approximation.h),
+        so that some codes differ from then on; what counts is how far base and adapter are from the weights."""
+        source = inspect.getsource(loftq_utils.loftq_init)
+        self.assertIn('"cuda"', source)
+        on_cpu = vars(loftq_utils) | {"clear_device_cache": lambda: None}
+        exec("from __future__ import annotations\n" + source.replace('"cuda"', '"cpu"'), on_cpu)
+        base = load_file(self.base / "model.safetensors")
+        left = {}
+        for iterations in (1, 2, 5):
+            name = f"loftq-{iterations}"
+            self.train(name, "--base-format", "nf4", "--lora-init", "loftq", "--loftq-iterations", iterations, "--lora-alpha", 12, steps=1,
+                       lr="1e-9", adapter=iterations == 1)
+            ok("export", "--run", self.folder / name, "--to", "hf", "--out", self.folder / f"{name}-hf")
+            merged = load_file(self.folder / f"{name}-hf" / "model.safetensors")
+            for key in [key for key in base if key.endswith("_proj.weight")]:
+                rounded, a, b = on_cpu["loftq_init"](base[key], num_bits=4, reduced_rank=4, num_iter=iterations)
+                left.setdefault(iterations, []).append((float((base[key] - merged[key]).norm()),
+                                                        float((base[key] - rounded - b @ a).norm()), float(base[key].norm())))
+            ours, theirs, norm = np.array(left[iterations]).T
+            say(f"LoftQ, {iterations} iterations: {100 * np.mean(ours / norm):.3f} % from the weights, peft {100 * np.mean(theirs / norm):.3f} %; "
+                f"at most {np.max(ours / theirs) - 1:.1e} further than peft's")
+            self.assertLess(np.max(ours / theirs) - 1, 1e-4 * iterations)
+            self.assertLessEqual(np.max(ours / np.array(left[1])[:, 0]), 1)
+
+    def start(self, name):
+        return load_file(self.folder / name / "start" / "adapter_model.safetensors")
+
+    def test_pissa_begins_as_peft(self):
+        """W − s·B·A is as far from zero as with peft's pissa_init, which decomposes in f32, and A and B share the singular values alike."""
+        self.train("pissa", "--base-format", "nf4", "--lora-init", "pissa", "--lora-alpha", 12)
+        theirs = peft.get_peft_model(self.load(), peft.LoraConfig(r=4, lora_alpha=12, init_lora_weights="pissa", task_type="CAUSAL_LM",
+                                                                  target_modules="all-linear")).state_dict()
+        base, ours = load_file(self.base / "model.safetensors"), self.start("pissa")
+        further = apart = 0.0
+        for key in [key for key in base if key.endswith("_proj.weight")]:
+            stem = "base_model.model." + key.removesuffix(".weight")
+            a, b = (ours[f"{stem}.lora_{which}.weight"] for which in "AB")
+            rest = (base[key] - 3 * b @ a).norm()
+            further = max(further, float(rest / theirs[f"{stem}.base_layer.weight"].norm()) - 1)
+            for mine, which, axis in ((a, "A", 1), (b, "B", 0)):
+                lengths = theirs[f"{stem}.lora_{which}.default.weight"].norm(dim=axis)
+                apart = max(apart, float(((mine.norm(dim=axis) - lengths).abs() / lengths).max()))
+        say(f"PiSSA: the rest of the weights is at most {further:.1e} larger than peft's; lengths of A's rows and B's columns differ by {apart:.1e}")
+        self.assertLess(further, 1e-4)
+        self.assertLess(apart, 1e-4)
+
+    def test_pissa_exports(self):
+        """Merged: bitsandbytes' rounding of W − s·B₀·A₀, plus s·B·A. The adapter is what peft's own conversion makes of the two, and on the
+        file's weights differs from the merged model by what rounding the rest has lost, and by nothing else."""
+        self.train("pissa-run", "--base-format", "nf4", "--lora-init", "pissa", "--lora-alpha", 12)
+        ok("export", "--run", self.folder / "pissa-run", "--to", "hf", "--out", self.folder / "pissa-run-hf")
+        merged = load_file(self.folder / "pissa-run-hf" / "model.safetensors")
+        base, start = load_file(self.base / "model.safetensors"), self.start("pissa-run")
+        now = load_file(self.folder / "pissa-run" / "adapter" / "adapter_model.safetensors")
+        applied = peft.PeftModel.from_pretrained(self.load(), self.folder / "pissa-run-adapter").merge_and_unload().state_dict()
+        worst = worst_applied = learnt = 0.0
+        for key in [key for key in base if key.endswith("_proj.weight")]:
+            stem = "base_model.model." + key.removesuffix(".weight")
+            a0, b0, a, b = (tensors[f"{stem}.lora_{which}.weight"] for tensors in (start, now) for which in "AB")
+            part = torch.zeros_like(base[key])
+            for r in range(4):  # in the order of ops::merge_lora, so that ties round alike
+                part += b0[:, r:r + 1] * a0[r:r + 1]
+            rest = base[key] - 3 * part
+            codes, state = bnb.functional.quantize_4bit(rest, blocksize=64, quant_type="nf4")
+            held = bnb.functional.dequantize_4bit(codes, state)
+            size = base[key].abs().max()
+            worst = max(worst, float((merged[key] - held - 3 * b @ a).abs().max() / size))
+            worst_applied = max(worst_applied, float((applied[key] - merged[key] - (rest - held)).abs().max() / size))
+            learnt = max(learnt, float((3 * b @ a - 3 * b0 @ a0).abs().max() / size))
+        say(f"PiSSA: merged weights differ by {worst:.1e} of the largest, with the adapter on the file's by {worst_applied:.1e}; "
+            f"training moved them by up to {learnt:.1e}")
+        self.assertLess(worst, 2e-6)
+        self.assertLess(worst_applied, 2e-6)
+        self.assertGreater(learnt, 1e-2)
+        found = self.found("--run", self.folder / "pissa-run")
+        reloaded = transformers.AutoModelForCausalLM.from_pretrained(self.folder / "pissa-run-hf", dtype=torch.float32).eval()
+        self.assertAlmostEqual(found, self.nll(reloaded), delta=F32_NLL)
+
+        model = peft.PeftModel.from_pretrained(self.load(), self.folder / "pissa-run" / "adapter").eval()
+        model.peft_config["default"].init_lora_weights = "pissa"
+        model.save_pretrained(self.folder / "converted", path_initial_model_for_weight_conversion=self.copied("pissa-run", "start"))
+        theirs, ours = (load_file(self.folder / name / "adapter_model.safetensors") for name in ("converted", "pissa-run-adapter"))
+        self.assertEqual(set(theirs), set(ours))
+        for key in ours:
+            self.assertTrue(torch.equal(ours[key], theirs[key]), key)
+        configs = [json.loads((self.folder / name / "adapter_config.json").read_text()) for name in ("converted", "pissa-run-adapter")]
+        for key in ("r", "lora_alpha", "use_rslora", "init_lora_weights"):
+            self.assertEqual(configs[0][key], configs[1][key], key)
+
+    def copied(self, run, part):
+        """peft writes its config into the folder that it reads the first values from."""
+        copy = self.folder / f"{run}-{part}"
+        shutil.copytree(self.folder / run / part, copy)
+        return str(copy)
 
 
 class FusedMatrices(TemperTest):

@@ -36,6 +36,8 @@ struct Case {
   const char* base_format = "stored";
   double dropout = 0;
   bool dora = false;
+  recipe::LoraInit init = recipe::LoraInit::Random;
+  std::int64_t loftq_iterations = 1;
 };
 
 class Resume : public ::testing::TestWithParam<Case> {};
@@ -50,6 +52,8 @@ TEST_P(Resume, AfterEveryStep) {
   tiny.recipe.model.base_format = c.base_format;
   tiny.recipe.lora.dropout = c.dropout;
   tiny.recipe.lora.dora = c.dora;
+  tiny.recipe.lora.init = c.init;
+  tiny.recipe.lora.loftq_iterations = c.loftq_iterations;
   tiny.recipe.train.steps = 6;
   tiny.recipe.train.eval_every = 4;
   tiny.recipe.train.micro_batch = 2;
@@ -82,8 +86,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"qlora", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW, "int4-asym-g32"},
         Case{"qlora_qat", "q4_0", 2, DType::F32, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW,
              "int4-asym-g32"},
-        Case{"dropout", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW, "stored",
-             0.2}),
+        Case{"dropout", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW, "stored", 0.2},
+        Case{"pissa", "none", 0, DType::BF16, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW, "int4-asym-g32",
+             0, false, recipe::LoraInit::Pissa},
+        Case{"pissa_qat", "q4_0", 2, DType::F32, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW,
+             "int4-asym-g32", 0, true, recipe::LoraInit::Pissa},
+        Case{"loftq_twice", "none", 0, DType::F32, kLora, recipe::StateDtype::F32, recipe::OptimizerName::AdamW,
+             "int4-asym-g32", 0, false, recipe::LoraInit::LoftQ, 2}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(ResumeRules, AFinishedRunEndsWithTheSameAgain) {

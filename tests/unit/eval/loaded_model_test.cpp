@@ -68,6 +68,13 @@ TEST_F(Models, RunInfoRoundTrip) {
   EXPECT_TRUE(info.merged_in_f32);
   EXPECT_EQ(info.steps, 60);
   EXPECT_EQ(info.codes_checksum, "00ff");
+  EXPECT_TRUE(info.lora_init.empty());
+  write_run_info({.base_model = "b", .base_format = "nf4", .base_checksum = "0a", .lora_init = kPissa, .codes_checksum = ""},
+                 folder_ / "r");
+  EXPECT_EQ(read_run_info(folder_ / "r").base_checksum, "0a");
+  EXPECT_EQ(read_run_info(folder_ / "r").lora_init, kPissa);
+  write_run_info({.base_model = "b", .lora_init = "olora", .codes_checksum = ""}, folder_ / "r");
+  EXPECT_THROW(read_run_info(folder_ / "r"), BadFile);
   write_file(folder_ / "r" / "run.json", "{\"scheme\": \"none\", \"steps\": 1}");
   EXPECT_THROW(read_run_info(folder_ / "r"), BadFile);
 }

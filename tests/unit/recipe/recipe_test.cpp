@@ -261,6 +261,32 @@ TEST(Resolve, RefusesContradictions) {
   contains(refused(Verb::Generate, "{model.path: a}"), "generate.prompt: missing");
 }
 
+TEST(Resolve, RefusesWhatABaseLessAnAdapterDoesNotGoWith) {
+  const auto resolved = [](const std::string& yaml) {
+    Recipe recipe = trainable();
+    recipe.lora.init = LoraInit::Pissa;
+    recipe.model.base_format = "nf4";
+    parse_yaml(yaml, "r.yaml", recipe);
+    return resolve(recipe, Verb::Train);
+  };
+  const auto refused = [&](const std::string& yaml) { return refusal([&] { resolved(yaml); }); };
+  const auto contains = [](const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  EXPECT_NO_THROW(resolved(""));
+  EXPECT_NO_THROW(resolved("quant.scheme: q4_0\n"));
+  EXPECT_NO_THROW(resolved("lora: {init: loftq, loftq_iterations: 5}\n"));
+  contains(refused("model.base_format: stored\n"), "lora.init pissa without model.base_format");
+  contains(refused("lora.adapter: a\n"), "both say what adapters begin as");
+  contains(refused("lora.loftq_iterations: 2\n"), "without lora.init loftq");
+  contains(refused("{train.mode: quantization, quant: {scheme: q4_0, learn_scales: true}}\n"), "there are no adapters");
+  contains(refused("quant: {scheme: q4_0, init: base}\n"), "leave quant.init out");
+  contains(refused("train.objective: distill\n"), "give distill.teacher (");
+  contains(refused("train.objective: dpo\n"), "give dpo.reference (");
+  EXPECT_NO_THROW(resolved("{train.objective: distill, distill.teacher: m}\n"));
+  EXPECT_NO_THROW(resolved("{train.objective: distill, lora.init: loftq}\n"));
+}
+
 TEST(Nearest, Distance) {
   EXPECT_EQ(edit_distance("", "abc"), 3u);
   EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
