@@ -97,6 +97,20 @@ class Wires(TemperTest):
             else:
                 self.compare_loss(scheme, folder, bound)
 
+    def test_smaller_groups(self):
+        """Rows that no group of 128 divides (576) take one of 64, and say so; those that it divides (1536) keep it."""
+        for scheme in ("w4a16", "w4a16-asym", "w8a16", "w4a8"):
+            folder, ours = self.quantized(scheme, "compressed-tensors")
+            sizes = {group["weights"]["group_size"]: set(group["targets"]) for group in self.config["config_groups"].values()}
+            self.assertEqual(sorted(sizes), [64, 128], scheme)
+            for module, parts in self.stored(folder).items():
+                rows, cols = ours[f"{module}.weight"].shape
+                group = 128 if cols % 128 == 0 else 64
+                self.assertIn(module, sizes[group], scheme)
+                self.assertEqual(parts["weight_scale"].shape, (rows, cols // group), f"{scheme}: {module}")
+            self.compare_weights(scheme, self.decompressed(folder), ours)
+            say(f"{scheme}: groups of 64 in {len(sizes[64])} linears and of 128 in {len(sizes[128])}, decompressed bit for bit")
+
     def test_bitsandbytes(self):
         for scheme in ("nf4", "nf4-dq", "fp4", "fp4-dq"):
             folder, ours = self.quantized(scheme, "bitsandbytes")
