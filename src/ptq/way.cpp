@@ -35,6 +35,13 @@ const quant::Codec* main_codec(const quant::Scheme& scheme) {
   return nullptr;
 }
 
+/// True if the scheme, or a rule for tensors that it quantizes, rounds activations.
+bool rounds_inputs(const quant::Scheme& scheme) {
+  return scheme.input || std::ranges::any_of(scheme.rules, [](const quant::TensorRule& rule) {
+           return rule.weights() != nullptr && rule.input() != nullptr;
+         });
+}
+
 }  // namespace
 
 bool Way::looks_at_data() const { return method == Importance || method == Gptq || transform != QuantTransform::None; }
@@ -59,8 +66,8 @@ std::vector<Way> ways_for(const quant::Scheme& scheme) {
   add(true, "gptq");
   add(few_bits, "awq");
   add(few_bits, "awq+gptq");
-  add(scheme.input != nullptr, "smoothquant");
-  add(scheme.input != nullptr, "smoothquant+gptq");
+  add(rounds_inputs(scheme), "smoothquant");
+  add(rounds_inputs(scheme), "smoothquant+gptq");
   return ways;
 }
 

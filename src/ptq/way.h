@@ -23,7 +23,8 @@ struct Way {
 const Way& way_of(std::string_view name);
 
 /// Those worth trying for a scheme: rounding to nearest, clipped ranges where its format has any, importance where the
-/// format is GGUF's, GPTQ; AWQ's scales below 5 bits a weight; SmoothQuant's where activations are rounded.
+/// format is GGUF's, GPTQ; AWQ's scales below 5 bits a weight; SmoothQuant's where the scheme or a rule of
+/// it rounds activations.
 std::vector<Way> ways_for(const quant::Scheme& scheme);
 
 }  // namespace temper::ptq

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "quant/block_codec.h"
 #include "quant/formats.h"
@@ -41,6 +42,7 @@ struct Mxfp4 {
   static_assert(sizeof(Block) == 17);
   static constexpr const char* kName = "gguf-mxfp4";
   static constexpr const PerIsa<RowKernels>& kRows = kGgufMxfp4Rows;
+  static constexpr const PerIsa<KeptKernels>& kKept = kGgufMxfp4Kept;
   static constexpr std::size_t kElements = 32, kParams = 1;
   static constexpr int kLow = -12, kHigh = 12;
   static constexpr bool kWeighted = false;
@@ -50,7 +52,7 @@ struct Mxfp4 {
 
   static bool overflows(const Block&) { return false; }  // exponents reach beyond f32's
   static void fit(const float* x, const float*, float, float* params) {
-    const float largest = largest_magnitude(x, 32);
+    const float largest = std::min(largest_magnitude(x, 32), std::numeric_limits<float>::max());
     const int e = largest > 0 ? static_cast<int>(std::floor(std::log2(largest))) + 125 : 0;
     params[0] = static_cast<float>(e & 255);
   }
@@ -84,6 +86,7 @@ struct Nvfp4 {
   static_assert(sizeof(Block) == 36);
   static constexpr const char* kName = "gguf-nvfp4";
   static constexpr const PerIsa<RowKernels>& kRows = kGgufNvfp4Rows;
+  static constexpr const PerIsa<KeptKernels>& kKept = kGgufNvfp4Kept;
   static constexpr std::size_t kElements = 64, kParams = 4;
   static constexpr int kLow = -12, kHigh = 12;
   static constexpr bool kWeighted = false;

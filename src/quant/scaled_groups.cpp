@@ -51,9 +51,11 @@ struct Affine {
 Affine fit_asymmetric(const ScaledFormat& f, const Extent& extent) {
   const float steps = static_cast<float>((1 << f.bits()) - 1), low = -static_cast<float>(1 << (f.bits() - 1)),
               high = -low - 1;
-  if (f.mapping == Mapping::Tinygemm)
-    return {std::max(std::min(extent.high - extent.low, kLargest), kMslkFloor) / steps, extent.low};
   // A range that the arithmetic cannot hold gives the largest scale: parameters_overflow finds it.
+  if (f.mapping == Mapping::Tinygemm) {
+    const float range = extent.high - extent.low;
+    return {range <= kLargest ? std::max(range, kMslkFloor) / steps : largest(f.scale), extent.low};
+  }
   const float bottom = std::min(extent.low, 0.0f), top = std::max(extent.high, 0.0f), range = top - bottom;
   const float scale = range <= largest(f.scale) ? rounded(f.scale, rounded(f.scale, range) / steps) : largest(f.scale);
   if (f.mapping == Mapping::Asym) {
@@ -216,7 +218,7 @@ Rounding store_integer(const ScaledFormat& f, const float* params, std::byte* ou
     case Mapping::Tinygemm: {
       // No peer stores f16; there, z goes by the stored s, whose subnormals would leave a group of zeros off zero.
       const float step = f.scale == ScaleType::F16 ? rounded(f.scale, scale) : scale;
-      put_scale(f.scale, params[1] + step * -low, zero_out);
+      put_scale(f.scale, std::min(params[1] + step * -low, kLargest), zero_out);  // beyond: see fit_asymmetric
       return {scale, params[1], 0.0f, high - low, static_cast<std::int32_t>(low)};
     }
     default: return {scale, 0.0f, low, high, 0};

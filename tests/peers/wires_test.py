@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import json
+import shutil
 import unittest
 
 import bitsandbytes
@@ -59,14 +60,15 @@ class Wires(TemperTest):
         self.assertEqual(count, LINEARS)
 
     @torch.no_grad()
-    def compare_loss(self, what, folder, bound):
+    def compare_loss(self, what, folder, bound, stored=None):
+        """Of the folder in transformers, and in temper of it or of the one that `stored` names."""
         loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map="cpu").eval()
         total, count = 0.0, 0
         for ids, learnt in self.rows:
             logits = loaded(input_ids=torch.tensor([ids])).logits[0].float().numpy()
             values = llama_cpp.nll(logits[:-1], ids[1:])[np.array(learnt[1:])]
             total, count = total + values.sum(), count + len(values)
-        found = ok_json("eval", "--model", folder, "--data", self.held_out)["nll"]
+        found = ok_json("eval", "--model", stored or folder, "--data", self.held_out)["nll"]
         self.assertAlmostEqual(found, total / count, delta=bound, msg=what)
         say(f"{what}: weights equal bit for bit in {LINEARS} linears; answer NLL temper {found:.5f}, transformers {total / count:.5f}")
 
@@ -97,6 +99,20 @@ class Wires(TemperTest):
             else:
                 self.compare_loss(scheme, folder, bound)
 
+    def test_smaller_groups(self):
+        """Rows that no group of 128 divides (576) take one of 64, and say so; those that it divides (1536) keep it."""
+        for scheme in ("w4a16", "w4a16-asym", "w8a16", "w4a8"):
+            folder, ours = self.quantized(scheme, "compressed-tensors")
+            sizes = {group["weights"]["group_size"]: set(group["targets"]) for group in self.config["config_groups"].values()}
+            self.assertEqual(sorted(sizes), [64, 128], scheme)
+            for module, parts in self.stored(folder).items():
+                rows, cols = ours[f"{module}.weight"].shape
+                group = 128 if cols % 128 == 0 else 64
+                self.assertIn(module, sizes[group], scheme)
+                self.assertEqual(parts["weight_scale"].shape, (rows, cols // group), f"{scheme}: {module}")
+            self.compare_weights(scheme, self.decompressed(folder), ours)
+            say(f"{scheme}: groups of 64 in {len(sizes[64])} linears and of 128 in {len(sizes[128])}, decompressed bit for bit")
+
     def test_bitsandbytes(self):
         for scheme in ("nf4", "nf4-dq", "fp4", "fp4-dq"):
             folder, ours = self.quantized(scheme, "bitsandbytes")
@@ -109,6 +125,26 @@ class Wires(TemperTest):
 
             self.compare_weights(scheme, decoded(), ours)
             self.compare_loss(scheme, folder, BF16_NLL)
+
+    def test_llm_int8(self):
+        """A folder that transformers saved with load_in_8bit: its weights, its loss, and a step of training on it as it is."""
+        folder, plain = self.folder / "llm-int8", self.folder / "llm-int8-16"
+        config = transformers.BitsAndBytesConfig(load_in_8bit=True)
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(self.folder / "base", dtype=torch.bfloat16, device_map="cpu",
+                                                                   quantization_config=config)
+        loaded.save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(self.folder / "base" / name, folder)
+        ok("export", "--model", folder, "--to", "hf", "--out", plain)
+        stored = self.stored(folder)
+        # As the backward pass of MatMul8bitLt has them.
+        decoded = ((module, parts["weight"] * (parts["SCB"].unsqueeze(1) * (1.0 / 127.0))) for module, parts in stored.items())
+        self.compare_weights("LLM.int8", decoded, load_file(plain / "model.safetensors"))
+        # Not bitsandbytes' own product: it rounds inputs to 8 bits, but for columns of outliers; temper leaves them in 16.
+        self.compare_loss("LLM.int8, inputs in 16 bits", plain, BF16_NLL, stored=folder)
+        data = write_jsonl(self.folder / "train.jsonl", word_problems(8))
+        ok("train", "--model", folder, "--data", data, "--steps", 1, "--batch-size", 1, "--seq-len", 128, "--lora-r", 4,
+           "--out", self.folder / "llm-int8-run")
 
     def fields(self, words, bits, axis):
         """Codes of a stream of `bits` along an axis of 32-bit words, lowest bits first."""

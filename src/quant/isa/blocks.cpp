@@ -76,10 +76,6 @@ void round_up_halves(const T* values, float origin, float d, float half, float h
   for (i64 j = 0; j < kChunk; ++j) codes[j] = static_cast<u8>(q[j]);
 }
 
-inline void put_nibbles(const u8* codes, u8* qs) {
-  for (i64 j = 0; j < 16; ++j) qs[j] = static_cast<u8>((codes[j] & 15) | codes[j + 16] << 4);
-}
-
 /// Bit 4 of 32 codes.
 inline u32 fifth_bits_of(const u8* codes) {
 #if defined(__AVX2__)
@@ -135,7 +131,7 @@ struct WithMinimum {
     u8 codes[kChunk];
     round_up_halves(values, low, d, 0.5f, static_cast<float>(kHigh), codes);
     if constexpr (kBits == 5) store(block + 4, fifth_bits_of(codes));
-    put_nibbles(codes, block + kQs);
+    put_nibbles<16>(codes, block + kQs);
   }
 };
 
@@ -154,7 +150,7 @@ struct Q50 {
     u8 codes[kChunk];
     round_up_halves(values, 0.0f, d, 16.5f, 31.0f, codes);
     store(block + 2, fifth_bits_of(codes));
-    put_nibbles(codes, block + 6);
+    put_nibbles<16>(codes, block + 6);
   }
   static Affine load_block(const u8* block) {
     const Bytes packed = load<Bytes>(block + 6);

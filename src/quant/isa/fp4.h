@@ -7,5 +7,7 @@ namespace temper::quant {
 
 TEMPER_PER_ISA(RowKernels, kGgufMxfp4Rows)
 TEMPER_PER_ISA(RowKernels, kGgufNvfp4Rows)
+TEMPER_PER_ISA(KeptKernels, kGgufMxfp4Kept)
+TEMPER_PER_ISA(KeptKernels, kGgufNvfp4Kept)
 
 }  // namespace temper::quant

@@ -84,6 +84,12 @@ float first_largest(const T* values) {
   return 0.0f;
 }
 
+/// Codes of 4 bits, two in a byte: elements j and j + kHalf.
+template <int kHalf>
+void put_nibbles(const u8* codes, u8* qs) {
+  for (i64 j = 0; j < kHalf; ++j) qs[j] = static_cast<u8>((codes[j] & 15) | codes[j + kHalf] << 4);
+}
+
 template <typename Rule, typename T>
 void encode_chunk(const T* values, float inverse, u8* codes) {
   i32 q[kChunk];

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "base/error.h"
 
@@ -64,7 +65,8 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 TEST(OverflowOf, ARangeBeyondF32IsFound) {
-  for (const char* name : {"int8-asym", "int8-ctasym-bf16"}) {
+  for (const char* name : {"int8-asym", "int8-ctasym-bf16", "int4-tinygemm-g32", "int4-tinygemm-g128-bf16",
+                           "int4-tinygemm-g32-f16", "int8-tinygemm-bf16"}) {
     const Codec& codec = *find_codec(name);
     Tensor values(DType::F32, {kRows, kCols}, /*zero=*/true);
     values->as<float>()[3 * kCols] = 3e38f;
@@ -75,6 +77,21 @@ TEST(OverflowOf, ARangeBeyondF32IsFound) {
   }
 }
 
+/// Values far from zero within a narrow range: the scale is small, and the zero point is what its type cannot hold.
+TEST(OverflowOf, AZeroPointBeyondItsTypeIsFound) {
+  for (const auto& [name, value, row] :
+       {std::tuple{"int4-tinygemm-g32-f16", 70000.0f, 3}, std::tuple{"int4-tinygemm-g32-f16", 60000.0f, -1},
+        std::tuple{"int4-tinygemm-g32-bf16", 3.4e38f, 3}, std::tuple{"int4-tinygemm-g32-bf16", 3e38f, -1}})
+    for (const float sign : {1.0f, -1.0f}) {
+      const Codec& codec = *find_codec(name);
+      Tensor values(DType::F32, {kRows, kCols}, /*zero=*/true);
+      std::fill_n(values->as<float>() + 3 * kCols + 32, 32, sign * value);
+      std::vector<std::byte> bytes(static_cast<std::size_t>(kRows) * codec.row_bytes(kCols));
+      codec.encode_rows(values, bytes);
+      EXPECT_EQ(codec.first_overflow(bytes, kRows, kCols), row) << name << " " << sign * value;
+    }
+}
+
 TEST(OverflowOf, WhatFitsIsLeftAlone) {
   // Just below the end of the type.
   for (const auto& [name, large] :
@@ -82,8 +99,9 @@ TEST(OverflowOf, WhatFitsIsLeftAlone) {
         std::pair{"int4-asym-g32-f16", 65000.0f}, std::pair{"tq2_0", 65000.0f}})
     EXPECT_EQ(Encoded(*find_codec(name), large).first(), -1) << name;
   // bf16, f32 and powers of two reach as far as weights do; a tensor's scale makes room for the largest.
-  for (const char* name : {"int4-sym-g32", "int4-sym-g32-bf16", "int8-sym-bf16", "nf4", "nf4-dq", "fp8-e4m3-bf16", "mxfp4",
-                           "nvfp4", "nvfp4-ct", "gguf-mxfp4"})
+  for (const char* name :
+       {"int4-sym-g32", "int4-sym-g32-bf16", "int8-sym-bf16", "int4-tinygemm-g32", "int4-tinygemm-g128-bf16", "nf4",
+        "nf4-dq", "fp8-e4m3-bf16", "mxfp4", "nvfp4", "nvfp4-ct", "gguf-mxfp4"})
     EXPECT_EQ(Encoded(*find_codec(name), 1e30f).first(), -1) << name;
   // Groups of zeros.
   for (const Codec* codec : codecs()) {

@@ -35,6 +35,7 @@ std::vector<float> make_rows() {
   for (const float largest : {-8.0f, 8.0f, 7.5f, 127.0f, 127.5f}) {
     add([&](auto i) { return i % 32 == 0 ? largest : (static_cast<float>(rng.below(15)) - 7.0f) / 2; });
   }
+  add([&](auto i) { return i % 16 == 0 ? 12.0f : (static_cast<float>(rng.below(49)) - 24.0f) / 2; });  // E2M1's, doubled
   add([&](auto i) { return i % 32 == 7 ? 1.0f : i % 32 == 3 ? -1.0f : 0.25f; });
   add([&](auto i) { return i % 32 == 7 ? -1.0f : i % 32 == 3 ? 1.0f : 0.25f; });
   for (int repeat = 0; repeat < 40; ++repeat) {
