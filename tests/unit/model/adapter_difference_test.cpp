@@ -5,26 +5,13 @@
 
 #include <algorithm>
 
+#include "adapted_arch.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "model/arch.h"
 
 namespace temper::model {
 namespace {
-
-TensorTable table_of_a_llama() {
-  ArchSpec arch;
-  arch.architecture = &architecture_of_hf("llama", "");
-  arch.hidden_size = 64;
-  arch.intermediate_size = 80;
-  arch.num_layers = 2;
-  arch.num_heads = 4;
-  arch.num_kv_heads = 2;
-  arch.head_dim = 16;
-  arch.vocab_size = 80;
-  arch.max_positions = 64;
-  return TensorTable(arch);
-}
 
 LoraConfig config_of(bool rslora, bool dora) {
   LoraConfig config;
@@ -51,7 +38,7 @@ double element(const Adapters::Entry& entry, std::int64_t n, std::int64_t k) {
 }
 
 TEST(AdapterDifference, IsWhatWasAdded) {
-  const TensorTable table = table_of_a_llama();
+  const TensorTable table(testing::adapted_arch());
   for (const bool rslora : {false, true}) {
     Adapters now(table, config_of(rslora, true), 1), then(table, config_of(rslora, false), 2);
     fill(now, 3);
@@ -72,9 +59,9 @@ TEST(AdapterDifference, IsWhatWasAdded) {
 }
 
 TEST(AdapterDifference, RefusesMoreRankThanThereIs) {
-  const TensorTable table = table_of_a_llama();
+  const TensorTable table(testing::adapted_arch());
   LoraConfig config;
-  config.r = 17;  // of 32 rows of k_proj
+  config.r = 25;  // of 48 rows of k_proj
   const Adapters adapters(table, config, 1);
   EXPECT_THROW(adapter_difference(table, adapters, adapters), Unsupported);
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "adapted_arch.h"
 #include "base/atomic_file.h"
 #include "files/json.h"
 #include "files/safetensors.h"
@@ -18,23 +19,9 @@ namespace {
 constexpr std::int64_t kHidden = 64, kQ = 96, kKv = 48, kRows = kQ + 2 * kKv;
 constexpr const char* kQkv = "model.layers.0.self_attn.qkv_proj";
 
-ArchSpec phi_arch() {
-  ArchSpec arch;
-  arch.architecture = &architecture_of_hf("phi3", "");
-  arch.hidden_size = kHidden;
-  arch.intermediate_size = 80;
-  arch.num_layers = 2;
-  arch.num_heads = 4;
-  arch.num_kv_heads = 2;
-  arch.head_dim = 24;
-  arch.vocab_size = 80;
-  arch.max_positions = 64;
-  return arch;
-}
-
 class PeftFused : public ::testing::Test {
  protected:
-  TensorTable table_{phi_arch()};
+  TensorTable table_{testing::adapted_arch("phi3")};
   temper::testing::TemporaryFolder folder_;
 
   /// Adapters with something in B, too.

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "adapted_arch.h"
 #include "base/atomic_file.h"
 #include "files/safetensors.h"
 #include "model/checkpoint_reader.h"
@@ -16,22 +17,6 @@
 
 namespace temper::model {
 namespace {
-
-/// The shapes of the projections that the golden adapter was made for.
-ArchSpec golden_arch() {
-  ArchSpec arch;
-  arch.architecture = &architecture_of_hf("llama", "");
-  arch.hidden_size = 64;
-  arch.intermediate_size = 80;
-  arch.num_layers = 2;
-  arch.num_heads = 4;
-  arch.num_kv_heads = 2;
-  arch.head_dim = 24;
-  arch.vocab_size = 80;
-  arch.max_positions = 64;
-  arch.tied = true;
-  return arch;
-}
 
 const std::filesystem::path kGolden = std::filesystem::path(TEMPER_TEST_DATA) / "peft";
 
@@ -44,7 +29,7 @@ std::vector<float> floats(const files::SafetensorsFile& file, const std::string&
 
 class PeftFiles : public ::testing::Test {
  protected:
-  ArchSpec arch_ = golden_arch();
+  ArchSpec arch_ = testing::adapted_arch();
   TensorTable table_{arch_};
   temper::testing::TemporaryFolder folder_;
 
