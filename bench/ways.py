@@ -14,9 +14,9 @@ RATES = ("4e-4", "1e-3")
 FULL_RATES = ("2e-4",)
 
 
-def ways(tuned, rounded):
-    """(name, options, learning rates or None for those of adapters, base or None). `tuned` is the run of the best 16-bit adapters,
-    `rounded` that one merged and quantized by GPTQ, or None."""
+def ways(tuned, plain, rounded):
+    """(name, options, learning rates or None for those of adapters, base or None). `tuned` is the run of the best 16-bit adapters, `plain`
+    the model in 16 bits, `rounded` the tuned run merged and quantized by GPTQ, or None."""
     distill = ("--objective", "distill", "--teacher", tuned, "--distill-weight", "0.5")
     begin = ("--lora-adapter", tuned)
     found = [("merged QAT", (), None, None),
@@ -24,20 +24,28 @@ def ways(tuned, rounded):
              ("distillation", distill, None, None),
              ("from the tuned adapter", begin, None, None),
              ("from the tuned adapter + distillation", (*begin, *distill), None, None),
-             ("QLoRA (nf4) + QAT", ("--base-format", "nf4"), None, None),
+             ("QLoRA (nf4) + QAT", ("--base-format", "nf4"), None, plain),
              ("full QAT", ("--mode", "full"), FULL_RATES, None)]
     if rounded:
         found.append(("from GPTQ's codes + distillation", ("--quant-init", "base", *distill), None, rounded))
     return found
 
 
+def exported(arms, name, *source):
+    """A model or run as a 16-bit folder, made once."""
+    folder = arms.out / name
+    if not folder.exists():
+        arms.temper("export", *source, "--to", "hf", "--out", folder)
+    return folder
+
+
 def rounded_by_gptq(arms, reference):
     """The tuned run's merged model with GPTQ's codes, a folder or a GGUF as the scheme has it; None where that cannot be made."""
-    given, merged, rounded = arms.given, arms.out / "tuned-hf", arms.out / "tuned-gptq"
+    given, rounded = arms.given, arms.out / "tuned-gptq"
     if not rounded.exists():
-        if not merged.exists():
-            arms.temper("export", "--run", reference, "--to", "hf", "--out", merged)
-        found = arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train, "--calibration-tokens", given.calibration_tokens, "--out", rounded)
+        merged = exported(arms, "tuned-hf", "--run", reference)
+        found = arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train,
+                            "--calibration-tokens", given.calibration_tokens, "--out", rounded)
         if "error" in found:
             print(f"no GPTQ's codes to begin with: {found['error']}", file=sys.stderr)
             return None
@@ -52,7 +60,8 @@ def run(arms):
     gptq = arms.arm("gptq", lambda: arms.score("--run", reference, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train,
                                                "--calibration-tokens", given.calibration_tokens, *against))
     table = [("16-bit adapters", (best, tuned)), ("these, rounded to nearest", ("", nearest)), ("these, GPTQ", ("", gptq))]
-    for name, words, rates, base in ways(reference, rounded_by_gptq(arms, reference)):
+    plain = exported(arms, "base-hf", "--model", given.model)
+    for name, words, rates, base in ways(reference, plain, rounded_by_gptq(arms, reference)):
         if given.only and name not in given.only:
             continue
         found = [(rate, arms.trained(f"{name} {rate}", rate, "--scheme", given.scheme, "--merge-dtype", given.merge_dtype, *words,
