@@ -18,8 +18,7 @@ void verify_gguf_tensors(const ExecContext& ctx, const ExportSource& source, con
 
 /// Reopens a GGUF and compares every tensor's bytes with what was written, by checksum. Throws VerifyFailed naming the
 /// first tensor that differs, Unsupported where GGUF has no key for what this model computes (as does verify_gguf_tensors).
-void verify_gguf_bytes(const ExportSource& source, std::span<const WrittenPiece> written,
-                       const std::filesystem::path& path);
+void verify_gguf_bytes(const ExportSource& source, std::span<const WrittenPiece> written, const std::filesystem::path& path);
 
 /// Throws VerifyFailed, naming file, tensor and the first byte that differs, unless the bytes are equal.
 void verify_bytes(std::span<const std::byte> expected, std::span<const std::byte> found, const std::filesystem::path& path,

@@ -106,8 +106,15 @@ TensorTable::TensorTable(const ArchSpec& a) : layers_(static_cast<int>(a.num_lay
   head_ = a.tied ? 0 : infos_.size();
   if (!a.tied) infos_.push_back({"lm_head.weight", "output.weight", vocabulary, quant::Role::Head});
   for (TensorInfo& info : infos_)
-    info.place = {info.role, quant::Projection::None,      info.layer,  layers_, info.shape[info.shape.rank() - 1],
-                  a.tied,    a.num_heads / a.num_kv_heads, info.hf_name, info.fused.has_value()};
+    info.place = {info.role,
+                  quant::Projection::None,
+                  info.layer,
+                  layers_,
+                  info.shape[info.shape.rank() - 1],
+                  a.tied,
+                  a.num_heads / a.num_kv_heads,
+                  info.hf_name,
+                  info.fused.has_value()};
   for (int layer = 0; layer < layers_; ++layer)
     for (const Linear l : kLinears) infos_[linear(layer, l)].place.projection = kProjections[static_cast<std::size_t>(l)];
 }
