@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import llama_cpp
 from temper_cli import TemperTest, model, ok, ok_json, say, shown_ids, word_problems, write_jsonl
 
-ROWS = 4
+ROWS = 40  # fewer leave the mean to single values that a rounding of activations moves
 LINEARS = 210
 # The peer multiplies in bf16, temper in f32 from the same weights: products of 30 layers, each rounded to 8 bits. With
 # activations in 8 bits a value at a midpoint goes one way here and another way there.
