@@ -32,7 +32,9 @@ class Arms:
         done = subprocess.run([self.given.program, *map(str, words), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if done.returncode == 0:
             return json.loads(done.stdout)
-        return {"error": done.stderr.strip().splitlines()[-1]}
+        complaint = done.stderr.strip().splitlines()[-1]
+        print(complaint, file=sys.stderr)
+        return {"error": complaint}
 
     def arm(self, name, measure):
         if name not in self.arms:

@@ -14,21 +14,19 @@ RATES = ("4e-4", "1e-3")
 FULL_RATES = ("2e-4",)
 
 
-def ways(tuned, plain, rounded):
-    """(name, options, learning rates or None for those of adapters, base or None). `tuned` is the run of the best 16-bit adapters, `plain`
-    the model in 16 bits, `rounded` the tuned run merged and quantized by GPTQ, or None."""
+def ways(tuned):
+    """(name, options, learning rates or None for those of adapters, what makes its base or None). `tuned` is the run of the best 16-bit
+    adapters."""
     distill = ("--objective", "distill", "--teacher", tuned, "--distill-weight", "0.5")
     begin = ("--lora-adapter", tuned)
-    found = [("merged QAT", (), None, None),
-             ("learnt scales", ("--learn-scales",), None, None),
-             ("distillation", distill, None, None),
-             ("from the tuned adapter", begin, None, None),
-             ("from the tuned adapter + distillation", (*begin, *distill), None, None),
-             ("QLoRA (nf4) + QAT", ("--base-format", "nf4"), None, plain),
-             ("full QAT", ("--mode", "full"), FULL_RATES, None)]
-    if rounded:
-        found.append(("from GPTQ's codes + distillation", ("--quant-init", "base", *distill), None, rounded))
-    return found
+    return (("merged QAT", (), None, None),
+            ("learnt scales", ("--learn-scales",), None, None),
+            ("distillation", distill, None, None),
+            ("from the tuned adapter", begin, None, None),
+            ("from the tuned adapter + distillation", (*begin, *distill), None, None),
+            ("QLoRA (nf4) + QAT", ("--base-format", "nf4"), None, plain_base),
+            ("full QAT", ("--mode", "full"), FULL_RATES, None),
+            ("from GPTQ's codes + distillation", ("--quant-init", "base", *distill), None, rounded_by_gptq))
 
 
 def exported(arms, name, *source):
@@ -39,16 +37,17 @@ def exported(arms, name, *source):
     return folder
 
 
+def plain_base(arms, _):
+    return exported(arms, "base-hf", "--model", arms.given.model)
+
+
 def rounded_by_gptq(arms, reference):
-    """The tuned run's merged model with GPTQ's codes, a folder or a GGUF as the scheme has it; None where that cannot be made."""
+    """The tuned run's merged model with GPTQ's codes, a folder or a GGUF as the scheme has it."""
     given, rounded = arms.given, arms.out / "tuned-gptq"
     if not rounded.exists():
         merged = exported(arms, "tuned-hf", "--run", reference)
-        found = arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train,
-                            "--calibration-tokens", given.calibration_tokens, "--out", rounded)
-        if "error" in found:
-            print(f"no GPTQ's codes to begin with: {found['error']}", file=sys.stderr)
-            return None
+        arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train,
+                    "--calibration-tokens", given.calibration_tokens, "--out", rounded)
     return rounded
 
 
@@ -60,10 +59,10 @@ def run(arms):
     gptq = arms.arm("gptq", lambda: arms.score("--run", reference, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train,
                                                "--calibration-tokens", given.calibration_tokens, *against))
     table = [("16-bit adapters", (best, tuned)), ("these, rounded to nearest", ("", nearest)), ("these, GPTQ", ("", gptq))]
-    plain = exported(arms, "base-hf", "--model", given.model)
-    for name, words, rates, base in ways(reference, plain, rounded_by_gptq(arms, reference)):
+    for name, words, rates, make_base in ways(reference):
         if given.only and name not in given.only:
             continue
+        base = make_base(arms, reference) if make_base else None
         found = [(rate, arms.trained(f"{name} {rate}", rate, "--scheme", given.scheme, "--merge-dtype", given.merge_dtype, *words,
                                      against=reference, model=base))
                  for rate in rates or given.lr]
