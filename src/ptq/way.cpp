@@ -24,7 +24,8 @@ const std::array<Way, 8>& table() {
   return ways;
 }
 
-constexpr double kAwqBits = 5;  // above, rounding loses too little for scales to win anything back
+constexpr double kAwqBits =
+    5;  // above (int4-sym-g32 has just so many), rounding loses too little for scales to win anything back
 constexpr std::int64_t kAnyRow = 16384;
 
 /// The format that most of a scheme's weights are in, or nullptr.
@@ -60,7 +61,7 @@ std::vector<Way> ways_for(const quant::Scheme& scheme) {
     if (wanted) ways.push_back(way_of(name));
   };
   const quant::Codec* codec = main_codec(scheme);
-  const bool few_bits = codec && codec->bits_per_weight(codec->group() > 0 ? codec->group() : kAnyRow) < kAwqBits;
+  const bool few_bits = codec && codec->bits_per_weight(codec->group() > 0 ? codec->group() : kAnyRow) <= kAwqBits;
   add(codec && can_clip(*codec), "mse");
   add(codec && !quant::gguf_type(*codec).empty(), "importance");
   add(true, "gptq");

@@ -23,7 +23,7 @@ struct Way {
 const Way& way_of(std::string_view name);
 
 /// Those worth trying for a scheme: rounding to nearest, clipped ranges where its format has any, importance where the
-/// format is GGUF's, GPTQ; AWQ's scales below 5 bits a weight; SmoothQuant's where the scheme or a rule of
+/// format is GGUF's, GPTQ; AWQ's scales up to 5 bits a weight; SmoothQuant's where the scheme or a rule of
 /// it rounds activations.
 std::vector<Way> ways_for(const quant::Scheme& scheme);
 

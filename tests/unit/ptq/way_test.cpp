@@ -24,7 +24,8 @@ TEST(WaysFor, SmoothQuantIsOfferedWhereActivationsAreRounded) {
 }
 
 TEST(WaysFor, OthersGoByTheFormatOfMostWeights) {
-  for (const char* scheme : {"int4-sym-g128", "none; down_proj: int3-sym-g32"}) EXPECT_TRUE(offers(scheme, "awq")) << scheme;
+  for (const char* scheme : {"int4-sym-g32", "int4-sym-g128", "none; down_proj: int3-sym-g32"})
+    EXPECT_TRUE(offers(scheme, "awq")) << scheme;
   for (const char* scheme : {"int8", "q8_0"}) EXPECT_FALSE(offers(scheme, "awq")) << scheme;
   EXPECT_TRUE(offers("q4_k_m", "importance"));
   EXPECT_FALSE(offers("int4-sym-g32", "importance"));
