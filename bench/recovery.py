@@ -1,7 +1,7 @@
 """What quantization costs and what training wins back: one table over schemes, on one model and one data set.
 
 For each scheme: the tuned 16-bit run quantized after training (PTQ) by each method, and quantization-aware training (QAT) at
-each learning rate; every arm is scored on the same rows against the tuned run. Arms that OUT/results.json holds already are
+each learning rate, begun at the untuned base and, on request, at the tuned run's adapter; every arm is scored on the same rows against the tuned run. Arms that OUT/results.json holds already are
 not run again, so that a stopped table goes on. The best learning rate of the 16-bit run is the reference of all."""
 import argparse
 import sys
@@ -15,6 +15,9 @@ RATES = ("2e-4", "4e-4", "1e-3")
 # Ways to quantize after training, as options of `temper eval`; all but the first look at calibration data.
 METHODS = {"rtn": (), "importance": ("--method", "importance"), "gptq": ("--method", "gptq"), "awq": ("--transform", "awq"),
            "awq+gptq": ("--transform", "awq", "--method", "gptq"), "smoothquant": ("--transform", "smoothquant")}
+
+# Where QAT begins, and the names of its arms.
+STARTS = {"base": "qat", "tuned": "qat from tuned"}
 
 
 def quantized(arms, scheme, method, reference):
@@ -30,28 +33,32 @@ def run(arms):
     for scheme in given.schemes:
         for method in given.methods:
             quantized(arms, scheme, method, reference)
-        for rate in given.lr:
-            arms.trained(f"{scheme} qat {rate}", rate, "--scheme", scheme, "--merge-dtype", given.merge_dtype, against=reference)
+        for start in given.starts:
+            words = ("--scheme", scheme, "--merge-dtype", given.merge_dtype, *(("--lora-adapter", reference) if start == "tuned" else ()))
+            for rate in given.lr:
+                arms.trained(f"{scheme} {STARTS[start]} {rate}", rate, *words, against=reference)
     return best
 
 
 def text(table, best):
-    """The table in Markdown: per scheme, plain PTQ, the best PTQ and the best QAT."""
+    """The table in Markdown: per scheme, plain PTQ, the best PTQ, and the best QAT of each start."""
     given, arms = table.given, table.arms
     tuned = arms[f"tuned {best}"]
-    lines = [f"16-bit (lr {best}): {cell(tuned)}", "",
-             "| scheme | bits/weight | size | PTQ, rounded to nearest | its KLD | best PTQ | its KLD | QAT | its KLD | recovered |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    groups = [("PTQ, rounded to nearest", {"": "rtn"}), ("best PTQ", {method: method for method in given.methods})]
+    groups += [("QAT" + (" from the tuned adapter" if start == "tuned" else ""), {f"lr {rate}": f"{STARTS[start]} {rate}" for rate in given.lr})
+               for start in given.starts]
+    heads = ["scheme", "bits/weight", "size"] + [column for head, _ in groups for column in (head, "KLD", "recovered")]
+    del heads[5]  # rounding to nearest is what nothing is recovered of
+    lines = [f"16-bit (lr {best}): {cell(tuned)}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for scheme in given.schemes:
-        nearest = lowest([("rtn", arms.get(f"{scheme} rtn", {}))])
-        ptq = lowest([(method, arms.get(f"{scheme} {method}", {})) for method in given.methods])
-        qat = lowest([(rate, arms.get(f"{scheme} qat {rate}", {})) for rate in given.lr])
-        won = recovered(nearest[1], qat[1], tuned) if nearest and qat else "–"
-        size = (qat or ptq or (None, {}))[1]
+        found = [lowest([(label, arms.get(f"{scheme} {name}", {})) for label, name in names.items()]) for _, names in groups]
+        size = next((arm for _, arm in filter(None, reversed(found))), {})
         columns = [scheme, f"{size.get('bits_per_weight', 0):.2f}", f"{size.get('weight_bytes', 0) / 1e6:.1f} MB"]
-        for found, label in ((nearest, ""), (ptq, f" {ptq[0]}" if ptq else ""), (qat, f" lr {qat[0]}" if qat else "")):
-            columns += [cell(found and found[1], label), f"{found[1]['kld']:.4f}" if found else "–"]
-        lines.append("| " + " | ".join([*columns, won]) + " |")
+        for (label, arm) in (item or ("", None) for item in found):
+            columns += [cell(arm, label and " " + label), f"{arm['kld']:.4f}" if arm else "–",
+                        recovered(found[0][1], arm, tuned) if arm and found[0] else "–"]
+        del columns[5]
+        lines.append("| " + " | ".join(columns) + " |")
     return "\n".join(lines)
 
 
@@ -60,6 +67,7 @@ def main():
     add_options(options, RATES)
     options.add_argument("--schemes", nargs="+", default=SCHEMES)
     options.add_argument("--methods", nargs="+", default=("rtn", "importance", "gptq", "awq"), choices=METHODS)
+    options.add_argument("--starts", nargs="+", default=("base", "tuned"), choices=STARTS)
     options.add_argument("--calibration-tokens", type=int, default=65536)
     given = options.parse_args()
     arms = Arms(given, Path(given.out))
