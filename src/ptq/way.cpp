@@ -36,11 +36,10 @@ const quant::Codec* main_codec(const quant::Scheme& scheme) {
   return nullptr;
 }
 
-/// True if the scheme, or a rule for tensors that it quantizes, rounds activations.
+/// True if the scheme or one of its rules rounds activations.
 bool rounds_inputs(const quant::Scheme& scheme) {
-  return scheme.input || std::ranges::any_of(scheme.rules, [](const quant::TensorRule& rule) {
-           return rule.weights() != nullptr && rule.input() != nullptr;
-         });
+  return scheme.input ||
+         std::ranges::any_of(scheme.rules, [](const quant::TensorRule& rule) { return rule.input() != nullptr; });
 }
 
 }  // namespace

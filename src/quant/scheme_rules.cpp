@@ -158,10 +158,15 @@ TensorRule TensorRule::parse(std::string_view text) {
   rule.sets_input_ = true;
   rule.input_ = names.input_codec();
   rule.text_ += "/" + std::string(names.input);
-  if (names.output.empty()) return rule;
-  rule.sets_output_ = true;
-  rule.output_ = names.output_codec();
-  rule.text_ += "/" + std::string(names.output);
+  if (!names.output.empty()) {
+    rule.sets_output_ = true;
+    rule.output_ = names.output_codec();
+    rule.text_ += "/" + std::string(names.output);
+  }
+  if (!rule.weights_ && (rule.input_ || rule.output_))
+    throw BadRecipe(
+        "rule \"{}\": activations are rounded where weights are quantized: give the weights a format, or leave \"/{}\" out",
+        text, format.substr(slash + 1));
   return rule;
 }
 

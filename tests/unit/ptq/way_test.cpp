@@ -19,7 +19,7 @@ TEST(WaysFor, SmoothQuantIsOfferedWhereActivationsAreRounded) {
                              "none; down_proj: int8-sym/int8-sym"})
     for (const char* way : {"smoothquant", "smoothquant+gptq"}) EXPECT_TRUE(offers(scheme, way)) << scheme;
   for (const char* scheme : {"int4-sym-g32", "q4_k_m", "int4-sym-g32; head: int8-sym",
-                             "int4-sym-g32; down_proj: int8-sym/none", "int8-sym; layers 0-3: none/fp8-e4m3"})
+                             "int4-sym-g32; down_proj: int8-sym/none", "int8-sym; layers 0-3: none"})
     for (const char* way : {"smoothquant", "smoothquant+gptq"}) EXPECT_FALSE(offers(scheme, way)) << scheme;
 }
 

@@ -95,6 +95,7 @@ TEST(TensorRules, Refusals) {
                                                        {"int4-sym-g32; layers 3-1: q8_0", "no range of layers"},
                                                        {"int4-sym-g32; : q8_0", "before the colon"},
                                                        {"none/int8-asym", "nothing is quantized"},
+                                                       {"int8-sym; layers 0-3: none/fp8-e4m3", "leave \"/fp8-e4m3\" out"},
                                                        {"q4_0; q_proj: iq2_xs", "unknown format"}};
   for (const auto& [text, expected] : cases) EXPECT_NE(message(text).find(expected), std::string::npos) << message(text);
 }
