@@ -76,15 +76,18 @@ def write_model(folder, layers):
                "max_position_embeddings": 4096, "tie_word_embeddings": False}
     (folder / "config.json").write_text(json.dumps(config))
     size = {"U8": 1, "F32": 4, "BF16": 2}
+    # The widest first and after a padded header, as safetensors' own writer does: tensors lie aligned, to be used as they are mapped.
+    parts = sorted(model_parts(layers, maps), key=lambda part: -size[part[1]])
     header, at = {}, 0
-    for name, dtype, shape, _ in model_parts(layers, maps):
+    for name, dtype, shape, _ in parts:
         end = at + int(np.prod(shape)) * size[dtype]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, end]}
         at = end
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
     with open(folder / "model.safetensors", "wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
-        for _, _, _, make in model_parts(layers, maps):
+        for _, _, _, make in parts:
             out.write(make())
     return at
 

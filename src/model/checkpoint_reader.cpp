@@ -165,6 +165,7 @@ StoredTensor CheckpointReader::State::plain_tensor(const TensorInfo& info, const
   if (reinterpret_cast<std::uintptr_t>(tensor.data.data()) % dtype_size(tensor.dtype) != 0) {
     const TensorView unaligned = std::exchange(stored.plain, owned.emplace_back(tensor.dtype, info.shape));
     std::memcpy(stored.plain.data, unaligned.data, stored.plain.bytes());
+    release({static_cast<const std::byte*>(unaligned.data), unaligned.bytes()});
   }
   return stored;
 }
