@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "eval/evaluate.h"
 #include "export/export.h"
+#include "model/checkpoint_reader.h"
+#include "model/targets.h"
 #include "ptq/best.h"
 #include "ptq/imatrix_collect.h"
 #include "ptq/quantizer.h"
@@ -34,6 +36,16 @@ struct Made {
   std::optional<ptq::Best> best;     ///< Of method best; without the model.
   ptq::ImportanceMatrix importance;  ///< That was read from a file; else without entries.
 };
+
+/// Refuses a target that cannot carry the scheme: in a model, tensor by tensor; in a run, whose base is only known when it
+/// is opened, at all.
+void check_target(const Recipe& recipe) {
+  const std::string target = exporter::quantize_target(recipe);
+  if (!recipe.model.run.empty()) return;
+  const auto reader = model::CheckpointReader::open(recipe.model.path);
+  model::require_target(target, reader.table(), quant::scheme(recipe.quant.scheme), reader.arch().dtype,
+                        model::PartsFit::Apart);
+}
 
 /// Tries every way that serves the scheme. They are fit to three quarters of the calibration data and judged on the rest.
 Made make_best(const ExecContext& ctx, const Recipe& recipe) {
@@ -101,7 +113,7 @@ Outcome quantize(const Recipe& recipe) {
   if (has_budget(recipe)) return quantize_within(engine.context(), recipe);
   const ExecContext& ctx = engine.context();
   if (plain_rounding(recipe) && recipe.model.run.empty()) return outcome(exporter::quantize(ctx, recipe), std::nullopt);
-  exporter::quantize_target(recipe);  // refuse before any work
+  check_target(recipe);  // refuse before any work
   const Made made = make(ctx, recipe);
   return outcome(export_made(ctx, made), made.best);
 }

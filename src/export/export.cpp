@@ -230,7 +230,8 @@ ExportReport write_scheme(const ExecContext& ctx, const recipe::Recipe& recipe, 
                           const text::Tokenizer* tokenizer, std::string_view target,
                           const std::optional<ImportanceNote>& importance) {
   const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
-  model::require_target(target, source.table(), scheme, source.arch().dtype);
+  const auto fit = source.trained_scheme() ? model::PartsFit::Apart : model::PartsFit::Together;
+  model::require_target(target, source.table(), scheme, source.arch().dtype, fit);
   if (const wires::Wire* wire = model::wire_of_target(target))
     return write_quantized_folder(ctx, recipe, source, *wire, scheme);
   GgufTarget gguf = gguf_target(target.substr(5));
@@ -257,7 +258,7 @@ const quant::Scheme& scheme_for(const wires::Wire& wire, std::string_view target
   if (!scheme)
     throw BadRecipe("export.to {}: the model is not quantized; give --scheme. Schemes that {} carries: {}", wire.name(),
                     wire.name(), fmt::join(wires::schemes_of(wire.name()), ", "));
-  model::require_target(target, source.table(), *scheme, source.arch().dtype);
+  model::require_target(target, source.table(), *scheme, source.arch().dtype, model::PartsFit::Apart);
   return *scheme;
 }
 

@@ -25,7 +25,8 @@ class HfFolder {
 
   nlohmann::json quantization_config;  ///< Of config.json; null: none.
   files::SafetensorsMetadata metadata = {{"format", "pt"}};
-  /// Entries of tensors by index in the table; others are plain. One beyond the table is the head of a tied model, untied.
+  /// Entries of tensors by index in the table; others are plain. One beyond the table is the head of a tied model, untied;
+  /// one without entries has its rows in another's.
   std::map<std::size_t, std::vector<files::SafetensorsEntry>> packed;
 
   using Take = std::function<void(std::span<const std::byte>)>;

@@ -58,10 +58,34 @@ std::vector<std::byte> ExportSource::encoded(const ExecContext& ctx, std::size_t
   }
   const TensorView view = mapped(index);
   const Tensor copy = view ? Tensor() : merged(ctx, index);
-  const TensorView rows = (view ? view : copy.view()).slice_rows(begin, end);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(end - begin) * codec.row_bytes(rows.cols()));
+  return rounded(ctx, (view ? view : copy.view()).slice_rows(begin, end), codec, table()[index].hf_name, begin);
+}
+
+std::vector<std::byte> ExportSource::encoded(const ExecContext& ctx, std::span<const std::size_t> parts,
+                                             const quant::Codec& codec) const {
+  const model::TensorInfo& first = table()[parts.front()];
+  if (parts.size() > 1 && codec.joins_rows() && !has_trained_codes(parts.front(), codec)) {
+    Tensor whole(arch().dtype, first.stored_shape());
+    for (const std::size_t part : parts) {
+      const Tensor rows = merged(ctx, part);
+      std::memcpy(whole->slice_rows(table()[part].fused->first_row, whole->rows()).data, rows->data, rows->bytes());
+    }
+    return rounded(ctx, whole, codec, first.stored_hf_name(), 0);
+  }
+  std::vector<std::byte> bytes;
+  for (const std::size_t part : parts) {
+    const std::vector<std::byte> own = encoded(ctx, part, codec, 0, table()[part].shape[0]);
+    bytes.insert(bytes.end(), own.begin(), own.end());
+  }
+  return bytes;
+}
+
+/// `first_row`: of the tensor, in errors.
+std::vector<std::byte> ExportSource::rounded(const ExecContext& ctx, const TensorView& rows, const quant::Codec& codec,
+                                             std::string_view name, std::int64_t first_row) const {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(rows.rows()) * codec.row_bytes(rows.cols()));
   ops::merge_and_encode(ctx, rows, nullptr, arch().dtype, codec, bytes, nullptr);
-  quant::require_no_overflow({&codec, end - begin, rows.cols(), bytes}, table()[index].hf_name, begin);
+  quant::require_no_overflow({&codec, rows.rows(), rows.cols(), bytes}, name, first_row);
   return bytes;
 }
 

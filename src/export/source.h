@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "model/adapters.h"
@@ -54,8 +55,14 @@ class ExportSource {
   /// else fit and rounded now from merged().
   std::vector<std::byte> encoded(const ExecContext& ctx, std::size_t index, const quant::Codec& codec, std::int64_t begin,
                                  std::int64_t end) const;
+  /// All rows of a matrix that is stored as one of these tensors, one after another: encoded() of each or, where their
+  /// parameters are those of the whole matrix and no codes are at hand, fit over all of it.
+  std::vector<std::byte> encoded(const ExecContext& ctx, std::span<const std::size_t> parts,
+                                 const quant::Codec& codec) const;
 
  private:
+  std::vector<std::byte> rounded(const ExecContext& ctx, const TensorView& rows, const quant::Codec& codec,
+                                 std::string_view name, std::int64_t first_row) const;
   /// merged() as the mapped file holds it, if that holds just these values; else null.
   TensorView mapped(std::size_t index) const;
   /// What stands in place of the checkpoint's tensor, or null.

@@ -9,20 +9,31 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::byte> encoded_of(const ExecContext& ctx, const ExportSource& source, std::size_t index,
-                                  const wires::Matrix& matrix) {
-  const std::size_t from = matrix.role == quant::Role::Head ? source.table().head() : index;  // also of a tied table
-  return source.encoded(ctx, from, *matrix.codec, 0, matrix.rows);
+/// The tensors that a stored matrix is made from: of the head of a tied table, that table.
+std::vector<std::size_t> sources_of(const ExportSource& source, std::vector<std::size_t> tensors) {
+  for (std::size_t& index : tensors) index = index < source.table().size() ? index : source.table().head();
+  return tensors;
+}
+
+/// A range that parts of a stored matrix share.
+quant::StaticRange common_range(const wires::Matrix& matrix, std::span<const quant::StaticRange> ranges) {
+  for (const quant::StaticRange& range : ranges)
+    if (range != ranges.front()) throw LogicError("{}: its parts have different ranges", matrix.name);
+  return ranges.front();
 }
 
 /// The matrices of a scheme, with the static ranges of the source.
-std::vector<wires::Matrix> matrices_of(const ExportSource& source, const quant::Scheme& scheme) {
-  std::vector<wires::Matrix> matrices = model::wire_matrices(source.table(), scheme, source.arch().dtype);
-  for (std::size_t i = 0; i < matrices.size(); ++i) {
-    wires::Matrix& matrix = matrices[i];
-    const std::size_t from = matrix.role == quant::Role::Head ? source.table().head() : i;
-    matrix.input_range = source.input_range(from);
-    matrix.output_range = source.output_range(from);
+model::WireMatrices matrices_of(const ExportSource& source, const quant::Scheme& scheme) {
+  model::WireMatrices all = model::wire_matrices(source.table(), scheme, source.arch().dtype);
+  for (std::size_t i = 0; i < all.matrices.size(); ++i) {
+    wires::Matrix& matrix = all.matrices[i];
+    std::vector<quant::StaticRange> inputs, outputs;
+    for (const std::size_t from : sources_of(source, all.tensors[i])) {
+      inputs.push_back(source.input_range(from));
+      outputs.push_back(source.output_range(from));
+    }
+    matrix.input_range = common_range(matrix, inputs);
+    matrix.output_range = common_range(matrix, outputs);
     const auto unknown = [](const quant::Codec* codec, const quant::StaticRange& range) {
       return codec && quant::has_static_range(*codec) && !range.known();
     };
@@ -32,48 +43,67 @@ std::vector<wires::Matrix> matrices_of(const ExportSource& source, const quant::
           "--calibration, or train with the scheme",
           scheme.name, matrix.name);
   }
-  return matrices;
+  return all;
+}
+
+std::string_view name_of(const quant::Codec* codec) { return codec ? codec->name() : "16 bit"; }
+
+/// What is found of a tensor beside its codes.
+void require_same_rounding(const wires::Matrix& matrix, const model::StoredTensor& found, const fs::path& folder) {
+  if (found.input != matrix.input)
+    throw VerifyFailed("{}: tensor {}: activations are rounded to {}, expected {}", folder.string(), matrix.name,
+                       name_of(found.input), name_of(matrix.input));
+  if (found.output != matrix.output)
+    throw VerifyFailed("{}: tensor {}: outputs are rounded to {}, expected {}", folder.string(), matrix.name,
+                       name_of(found.output), name_of(matrix.output));
+  if (found.input_range != matrix.input_range || found.output_range != matrix.output_range)
+    throw VerifyFailed("{}: tensor {}: static ranges differ: of inputs {} and {}, of outputs {} and {}", folder.string(),
+                       matrix.name, found.input_range.scale, matrix.input_range.scale, found.output_range.scale,
+                       matrix.output_range.scale);
 }
 
 }  // namespace
 
 void write_wire(const ExecContext& ctx, const ExportSource& source, const wires::Wire& wire, const quant::Scheme& scheme,
                 const fs::path& folder) {
-  const std::vector<wires::Matrix> matrices = matrices_of(source, scheme);
+  const model::WireMatrices all = matrices_of(source, scheme);
   HfFolder out(ctx, source, folder);
-  out.quantization_config = wire.config(matrices);
-  out.metadata = wire.metadata(matrices);
-  for (std::size_t i = 0; i < matrices.size(); ++i)
-    if (matrices[i].codec) out.packed[i] = wire.entries(matrices[i]);
+  out.quantization_config = wire.config(all.matrices);
+  out.metadata = wire.metadata(all.matrices);
+  std::map<std::size_t, std::size_t> matrix_of;  // by the first of its tensors
+  for (std::size_t i = 0; i < all.matrices.size(); ++i) {
+    if (!all.matrices[i].codec) continue;
+    for (const std::size_t index : all.tensors[i]) out.packed[index] = {};
+    out.packed[all.tensors[i].front()] = wire.entries(all.matrices[i]);
+    matrix_of[all.tensors[i].front()] = i;
+  }
   out.write([&](std::size_t index, const auto& take) {
-    for (const wires::Part& part : wire.pack(matrices[index], encoded_of(ctx, source, index, matrices[index])))
-      take(part.bytes);
+    const auto found = matrix_of.find(index);
+    if (found == matrix_of.end()) return;  // its rows are among the first one's
+    const wires::Matrix& matrix = all.matrices[found->second];
+    const std::vector<std::size_t> parts = sources_of(source, all.tensors[found->second]);
+    for (const wires::Part& part : wire.pack(matrix, source.encoded(ctx, parts, *matrix.codec))) take(part.bytes);
   });
 }
 
 void verify_wire(const ExecContext& ctx, const ExportSource& source, const quant::Scheme& scheme, const fs::path& folder) {
   const auto reader = model::CheckpointReader::open(folder);
-  const std::vector<wires::Matrix> matrices = matrices_of(source, scheme);
-  for (std::size_t i = 0; i < matrices.size(); ++i) {
-    const wires::Matrix& matrix = matrices[i];
-    const model::StoredTensor found = reader.stored(i);  // a tied table that was untied has its head last, too
+  const model::WireMatrices all = matrices_of(source, scheme);
+  for (std::size_t i = 0; i < all.matrices.size(); ++i) {
+    const wires::Matrix& matrix = all.matrices[i];
     if (!matrix.codec) {
-      verify_plain(ctx, source, reader, i, folder);
+      for (const std::size_t index : all.tensors[i]) verify_plain(ctx, source, reader, index, folder);
       continue;
     }
-    if (found.plain) throw VerifyFailed("{}: tensor {}: is not quantized", folder.string(), matrix.name);
+    std::vector<std::byte> rows;
+    for (const std::size_t index : all.tensors[i]) {
+      const model::StoredTensor found = reader.stored(index);  // a tied table that was untied has its head last, too
+      if (found.plain) throw VerifyFailed("{}: tensor {}: is not quantized", folder.string(), matrix.name);
+      require_same_rounding(matrix, found, folder);
+      rows.insert(rows.end(), found.encoded.bytes.begin(), found.encoded.bytes.end());
+    }
     // Formats that differ only in how parameters were found are one format in a file.
-    verify_bytes(encoded_of(ctx, source, i, matrix), found.encoded.bytes, folder, matrix.name);
-    if (found.input != matrix.input)
-      throw VerifyFailed("{}: tensor {}: activations are rounded to {}, expected {}", folder.string(), matrix.name,
-                         found.input ? found.input->name() : "16 bit", matrix.input ? matrix.input->name() : "16 bit");
-    if (found.output != matrix.output)
-      throw VerifyFailed("{}: tensor {}: outputs are rounded to {}, expected {}", folder.string(), matrix.name,
-                         found.output ? found.output->name() : "16 bit", matrix.output ? matrix.output->name() : "16 bit");
-    if (found.input_range != matrix.input_range || found.output_range != matrix.output_range)
-      throw VerifyFailed("{}: tensor {}: static ranges differ: of inputs {} and {}, of outputs {} and {}", folder.string(),
-                         matrix.name, found.input_range.scale, matrix.input_range.scale, found.output_range.scale,
-                         matrix.output_range.scale);
+    verify_bytes(source.encoded(ctx, sources_of(source, all.tensors[i]), *matrix.codec), rows, folder, matrix.name);
   }
 }
 

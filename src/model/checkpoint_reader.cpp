@@ -73,6 +73,7 @@ struct CheckpointReader::State {
  private:
   StoredTensor plain_tensor(const TensorInfo& info, const std::string& name);
   void open_quantized(const files::Json& config, const std::string& origin, std::set<std::string_view>& known);
+  void take_rows(const TensorInfo& info, const wires::Matrix& m, std::span<const std::byte> rows, std::size_t bytes);
 };
 
 CheckpointReader::CheckpointReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -174,13 +175,9 @@ StoredTensor CheckpointReader::State::plain_tensor(const TensorInfo& info, const
 void CheckpointReader::State::open_quantized(const files::Json& config, const std::string& origin,
                                              std::set<std::string_view>& known) {
   const wires::Wire& wire = wires::wire_of(config, origin);
-  if (arch.architecture->fused)
-    throw Unsupported("{}: quantized folders of {} are not read: their matrices are stored together", origin,
-                      arch.architecture->model_type);
   put_together.resize(table->size());
-  std::vector<wires::Matrix> matrices(table->size());
-  for (std::size_t i = 0; i < table->size(); ++i) {
-    const TensorInfo& info = (*table)[i];
+  for (const std::vector<std::size_t>& parts : stored_tensors(*table)) {
+    const TensorInfo& info = (*table)[parts.front()];
     std::size_t bytes = 0;
     std::vector<std::span<const std::byte>> looked_at;
     const wires::FindTensor find = [&](std::string_view name) {
@@ -191,27 +188,40 @@ void CheckpointReader::State::open_quantized(const files::Json& config, const st
       }
       return tensor;
     };
-    wires::Matrix& m = matrices[i];
+    wires::Matrix m;
     if (info.role != quant::Role::Norm) {
-      m = {info.hf_name, info.role, info.shape[0], info.shape[1]};
+      m = {info.stored_hf_name(), info.role, info.stored_shape()[0], info.shape[1]};
       wire.describe(m, config, safetensors->metadata(), find);
     }
     if (!m.codec) {
       known.insert(safetensors->at(info.stored_hf_name()).name);
-      tensors.push_back(plain_tensor(info, info.stored_hf_name()));
+      for (const std::size_t part : parts) tensors.push_back(plain_tensor((*table)[part], info.stored_hf_name()));
       continue;
     }
-    put_together[i] = wire.unpack(m, find);
-    for (const std::span<const std::byte> part : looked_at) release(part);
-    StoredTensor& stored = tensors.emplace_back();
-    stored.format = m.codec->name();
-    stored.file_bytes = bytes;
-    stored.input = m.input;
-    stored.input_range = m.input_range;
-    stored.output = m.output;
-    stored.output_range = m.output_range;
-    stored.encoded = {m.codec, m.rows, m.cols, put_together[i]};
+    const std::vector<std::byte> rows = wire.unpack(m, find);
+    for (const std::span<const std::byte> stored : looked_at) release(stored);
+    for (const std::size_t part : parts) take_rows((*table)[part], m, rows, bytes);
   }
+}
+
+/// The next tensor of the table: its rows of a matrix that lies in the file in so many bytes. Each row has all the
+/// parameters that decode it, those of the whole matrix, too (Codec::joins_rows).
+void CheckpointReader::State::take_rows(const TensorInfo& info, const wires::Matrix& m, std::span<const std::byte> rows,
+                                        std::size_t bytes) {
+  const auto first = static_cast<std::size_t>(info.fused ? info.fused->first_row : 0),
+             end = first + static_cast<std::size_t>(info.shape[0]), all = static_cast<std::size_t>(m.rows),
+             row_bytes = m.codec->row_bytes(m.cols);
+  const auto own = rows.subspan(first * row_bytes, (end - first) * row_bytes);
+  std::vector<std::byte>& kept = put_together[tensors.size()];
+  kept.assign(own.begin(), own.end());
+  StoredTensor& stored = tensors.emplace_back();
+  stored.format = m.codec->name();
+  stored.file_bytes = bytes * end / all - bytes * first / all;
+  stored.input = m.input;
+  stored.input_range = m.input_range;
+  stored.output = m.output;
+  stored.output_range = m.output_range;
+  stored.encoded = {m.codec, info.shape[0], m.cols, kept};
 }
 
 /// Reads config.json and finds every tensor of its table among the folder's weights.

@@ -160,6 +160,16 @@ std::size_t TensorTable::linear(int layer, Linear linear) const {
 std::size_t TensorTable::final_norm() const { return final_norm_; }
 std::size_t TensorTable::head() const { return head_; }
 
+std::vector<std::vector<std::size_t>> stored_tensors(const TensorTable& table) {
+  std::vector<std::vector<std::size_t>> stored;
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const bool follows = table[i].fused && table[i].fused->first_row > 0;  // parts follow one another in the table
+    if (!follows) stored.emplace_back();
+    stored.back().push_back(i);
+  }
+  return stored;
+}
+
 std::vector<std::string> misfits(const TensorTable& table, const quant::Scheme& scheme) {
   std::vector<std::string> found;
   for (const TensorInfo& info : table.all()) {

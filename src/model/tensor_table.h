@@ -81,6 +81,10 @@ class TensorTable {
   std::size_t final_norm_ = 0, head_ = 0;
 };
 
+/// The tensors that each tensor of a checkpoint holds, by index in the table and in its order: one or, of a fused matrix,
+/// its parts in the order of their rows.
+std::vector<std::vector<std::size_t>> stored_tensors(const TensorTable& table);
+
 /// Row r of the HF order is row gguf_row(r) of the GGUF order, for a matrix of `rows` rows in `heads` interleaved heads.
 inline std::int64_t gguf_row(std::int64_t r, std::int64_t rows, std::int64_t heads) {
   if (heads == 0) return r;

@@ -147,7 +147,7 @@ void Session::check_target() const {
   const std::string& target = recipe_.exporting.to;
   if (target.empty()) return;
   if (const quant::Scheme* scheme = scheme_of(recipe_))
-    model::require_target(target, reader_.table(), *scheme, reader_.arch().dtype);
+    model::require_target(target, reader_.table(), *scheme, reader_.arch().dtype, model::PartsFit::Apart);
   else if (model::wire_of_target(target))
     throw BadRecipe("export.to {}: it carries quantized models; give quant.scheme, or leave export.to out", target);
 }
