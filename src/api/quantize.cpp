@@ -44,7 +44,7 @@ void check_target(const Recipe& recipe) {
   if (!recipe.model.run.empty()) return;
   const auto reader = model::CheckpointReader::open(recipe.model.path);
   model::require_target(target, reader.table(), quant::scheme(recipe.quant.scheme), reader.arch().dtype,
-                        model::PartsFit::Apart);
+                        model::PartsFit::Together);
 }
 
 /// Tries every way that serves the scheme. They are fit to three quarters of the calibration data and judged on the rest.

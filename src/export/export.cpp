@@ -230,8 +230,7 @@ ExportReport write_scheme(const ExecContext& ctx, const recipe::Recipe& recipe, 
                           const text::Tokenizer* tokenizer, std::string_view target,
                           const std::optional<ImportanceNote>& importance) {
   const quant::Scheme& scheme = quant::scheme(recipe.quant.scheme);
-  const auto fit = source.trained_scheme() ? model::PartsFit::Apart : model::PartsFit::Together;
-  model::require_target(target, source.table(), scheme, source.arch().dtype, fit);
+  model::require_target(target, source.table(), scheme, source.arch().dtype, model::PartsFit::Together);
   if (const wires::Wire* wire = model::wire_of_target(target))
     return write_quantized_folder(ctx, recipe, source, *wire, scheme);
   GgufTarget gguf = gguf_target(target.substr(5));

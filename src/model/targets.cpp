@@ -71,8 +71,7 @@ void require_parts_carried(const wires::Wire& wire, const TensorTable& table, co
   throw BadRecipe(
       "{} cannot carry {}: it has parameters of a whole matrix, which {} is there, and here {} to {} are fit each by "
       "itself. "
-      "A 16-bit model that `temper quantize` rounds to nearest, without calibration, is fit as a whole; else take a scheme "
-      "with parameters of rows or groups: {}",
+      "`temper quantize` fits a 16-bit model's as a whole; to train, take a scheme with parameters of rows or groups: {}",
       wire.name(), matrix.codec->name(), matrix.name, table[parts.front()].hf_name, table[parts.back()].hf_name,
       fmt::join(schemes_by_rows(wire), ", "));
 }

@@ -23,7 +23,8 @@ struct WireMatrices {
 WireMatrices wire_matrices(const TensorTable& table, const quant::Scheme& scheme, DType dtype);
 
 /// How parts of one stored matrix (qkv_proj) come by parameters that belong to all of it (NVFP4's tensor scale): each is fit
-/// by itself, as training and the methods of post-training do, and has its own; or all rows are fit when they are written.
+/// by itself and has its own, as in training and wherever a model is rounded in memory; or all rows are fit together, as
+/// post-training quantization does.
 enum class PartsFit { Apart, Together };
 
 /// The wire that writes an export target: by its name, torchao's for executorch; null for gguf:…, gguf-lora, hf and

@@ -1,5 +1,8 @@
 #include "ptq/quantizer.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "base/log.h"
 #include "base/progress.h"
 #include "eval/range_calibration.h"
@@ -26,6 +29,36 @@ std::string describe(const recipe::QuantOptions& quant) {
   return fmt::format("{}{}{}", changed, changed.empty() ? "" : ", ", method_name(quant.method));
 }
 
+/// True if a file has parameters of these tensors once: they are parts of one stored matrix, in a format that has some of a
+/// whole matrix.
+bool share_parameters(const model::EncodedWeights& weights, std::span<const std::size_t> parts) {
+  const quant::Codec* codec = weights.codec(parts.front());
+  return parts.size() > 1 && codec && codec->joins_rows() &&
+         std::ranges::all_of(parts, [&](std::size_t part) { return weights.codec(part) == codec; });
+}
+
+/// Such parts, encoded as the matrix that they are; each gets its rows.
+void encode_together(const ExecContext& ctx, model::EncodedWeights& weights, Method& method,
+                     std::span<const std::size_t> parts) {
+  const model::TensorInfo& first = weights.table()[parts.front()];
+  const quant::Codec& codec = *weights.codec(parts.front());
+  Tensor whole(weights.base().tensor(parts.front()).dtype, first.stored_shape());
+  std::int64_t row = 0;
+  for (const std::size_t part : parts) {
+    const TensorView rows = weights.base().tensor(part);
+    std::memcpy(whole->slice_rows(row, row + rows.rows()).data, rows.data, rows.bytes());
+    row += rows.rows();
+  }
+  const std::vector<std::byte> bytes = method.encode(ctx, {parts.front(), first, whole, codec});
+  auto next = bytes.begin();
+  for (const std::size_t part : parts) {
+    const Shape& shape = weights.table()[part].shape;
+    const auto end = next + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(shape[0]) * codec.row_bytes(shape[1]));
+    weights.set(ctx, part, {next, end});
+    next = end;
+  }
+}
+
 }  // namespace
 
 std::string_view transform_name(recipe::QuantTransform transform) {
@@ -46,13 +79,16 @@ void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& 
   method.prepare(ctx, weights, calibration);
   Progress progress("quantize", static_cast<std::int64_t>(table.size()));
   std::int64_t done = 0;
-  const auto encode = [&](std::size_t index) {
-    if (const quant::Codec* codec = weights.codec(index))
-      weights.set(ctx, index, method.encode(ctx, {index, table[index], weights.base().tensor(index), *codec}));
-    progress.update(++done);
+  const auto encode = [&](std::span<const std::size_t> parts) {
+    progress.update(done += std::ssize(parts));
+    if (share_parameters(weights, parts)) return encode_together(ctx, weights, method, parts);
+    for (const std::size_t index : parts)
+      if (const quant::Codec* codec = weights.codec(index))
+        weights.set(ctx, index, method.encode(ctx, {index, table[index], weights.base().tensor(index), *codec}));
   };
-  for (std::size_t i = 0; i < table.size(); ++i)
-    if (table[i].role != quant::Role::Linear) encode(i);
+  const std::vector<std::vector<std::size_t>> stored = model::stored_tensors(table);
+  for (const std::vector<std::size_t>& parts : stored)
+    if (table[parts.front()].role != quant::Role::Linear) encode(parts);
   model::Transformer model(weights.base().arch(), weights, nullptr, /*merged=*/true);
   std::optional<LayerRunner> runner;
   if (method.sequential()) {
@@ -62,7 +98,8 @@ void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& 
   for (int layer = 0; layer < table.layers(); ++layer) {
     model::Taps* taps = method.begin_layer(layer);
     if (runner && taps) runner->observe(*taps);
-    for (const model::Linear l : model::kLinears) encode(table.linear(layer, l));
+    for (const std::vector<std::size_t>& parts : stored)
+      if (table[parts.front()].role == quant::Role::Linear && table[parts.front()].layer == layer) encode(parts);
     if (runner) runner->advance();
   }
 }

@@ -11,7 +11,7 @@ namespace temper::ptq {
 
 /// Makes codes by `method`: embedding and head first, then block by block. Where the method looks at inputs, each block's
 /// are those that the blocks before it give as they are encoded by then, hidden states beyond `memory_limit` bytes in a
-/// file.
+/// file. Parts of one stored matrix (qkv_proj) are encoded as one where the format has parameters of a whole matrix.
 void make_codes(const ExecContext& ctx, model::EncodedWeights& weights, Method& method, const Calibration* calibration,
                 std::size_t memory_limit);
 

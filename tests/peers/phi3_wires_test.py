@@ -23,6 +23,8 @@ from wire_folders import WireFolders
 BF16_NLL, ACTIVATIONS_NLL = 0.02, 0.03
 COMPRESSED = {"w4a16": BF16_NLL, "w4a16-asym-g32": None, "w8a8": ACTIVATIONS_NLL, "fp8-dynamic": ACTIVATIONS_NLL,
               "nvfp4a16": BF16_NLL, "fp8-e4m3-ct-tensor-bf16": BF16_NLL}
+# With activations in static ranges and methods that calibrate.
+STATIC = {"w8a8-static-asym": ACTIVATIONS_NLL, "fp8-static": ACTIVATIONS_NLL, "nvfp4-w4a4": 2 * ACTIVATIONS_NLL}
 TORCHAO = {"int8-int4": ACTIVATIONS_NLL, "int4-sym-g32-bf16": BF16_NLL, "fp8-fp8": ACTIVATIONS_NLL, "int4-g32": None, "nvfp4": None}
 
 
@@ -61,9 +63,9 @@ class Phi3Wires(WireFolders):
                 yield name.removesuffix(".weight"), decoded(weight)
 
     def test_compressed_tensors(self):
-        for scheme, bound in COMPRESSED.items():
+        for scheme, bound in {**COMPRESSED, **STATIC}.items():
             with self.subTest(scheme):
-                folder, ours, config = self.quantized(scheme, "compressed-tensors")
+                folder, ours, config = self.quantized(scheme, "compressed-tensors", scheme in STATIC)
                 self.compare_weights(scheme, self.decompressed(folder, config), ours)
                 if bound is not None:  # transformers 5.23 expects the zero points unpacked
                     self.compare_loss(scheme, folder, bound)
