@@ -75,7 +75,8 @@ class BaseWeights : public WeightSource {
   /// that is held in a number format, or converted for products.
   TensorView tensor(std::size_t index) const;
   const ops::Weight& held(std::size_t index) const { return weights_[index]; }  ///< A tensor however it is held.
-  /// The values of a matrix as the file has them, resident or in the workspace; of one in a number format, decoded to `dtype`.
+  /// The values of a matrix as the file has them, resident or in the workspace; of one in a number format, decoded to
+  /// `dtype`.
   TensorView values(const ExecContext& ctx, std::size_t index, DType dtype) const;
   /// True if a matrix is held in a number format.
   bool encoded(std::size_t index) const { return weights_[index].encoded.codec != nullptr; }

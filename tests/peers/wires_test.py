@@ -22,8 +22,10 @@ BF16_NLL = 0.02
 ACTIVATIONS_NLL = 0.03
 COMPRESSED = {"w4a16": BF16_NLL, "w4a16-asym-g32": None, "w8a16-g64": BF16_NLL, "w8a8": ACTIVATIONS_NLL, "fp8-dynamic": ACTIVATIONS_NLL,
               "nvfp4a16": BF16_NLL, "mxfp4a16": BF16_NLL, "mxfp8-ct": ACTIVATIONS_NLL}
-# The same with activations in static ranges, measured on other rows.
-STATIC = {"w8a8-static-asym": ACTIVATIONS_NLL, "fp8-static": ACTIVATIONS_NLL, "nvfp4-w4a4": 2 * ACTIVATIONS_NLL}
+# The same with activations in static ranges, measured on other rows. SmolLM2's few large activations make a step of an 8-bit range so long
+# that rounding costs 0.1 nats (0.3 where codes are found in bf16, as transformers does), and midpoints cost more: on 4 rows of w8a8-static-asym
+# the two differ by 0.045 in bf16 and 0.038 in f32, with the other sign; on 40 rows by 0.034 and 0.018.
+STATIC = {"w8a8-static-asym": 0.08, "fp8-static": ACTIVATIONS_NLL, "nvfp4-w4a4": 2 * ACTIVATIONS_NLL}
 
 
 class Wires(WireFolders):
@@ -37,12 +39,13 @@ class Wires(WireFolders):
 
     def test_compressed_tensors(self):
         for scheme, bound in {**COMPRESSED, **STATIC}.items():
-            folder, ours, config = self.quantized(scheme, "compressed-tensors", scheme in STATIC)
-            self.compare_weights(scheme, self.decompressed(folder, config), ours)
-            if bound is None:  # transformers 5.23 expects the zero points unpacked
-                say(f"{scheme}: weights equal bit for bit in {self.linears} linears; transformers does not load it")
-            else:
-                self.compare_loss(scheme, folder, bound)
+            with self.subTest(scheme):
+                folder, ours, config = self.quantized(scheme, "compressed-tensors", scheme in STATIC)
+                self.compare_weights(scheme, self.decompressed(folder, config), ours)
+                if bound is None:  # transformers 5.23 expects the zero points unpacked
+                    say(f"{scheme}: weights equal bit for bit in {self.linears} linears; transformers does not load it")
+                else:
+                    self.compare_loss(scheme, folder, bound)
 
     def test_smaller_groups(self):
         """Rows that no group of 128 divides (576) take one of 64, and say so; those that it divides (1536) keep it."""

@@ -41,7 +41,7 @@ class WireFolders(TemperTest):
 
     def quantized(self, scheme, wire, static=False):
         """A folder in the wire, its weights as temper reads them and its configuration."""
-        folder = self.folder / f"{scheme}-{wire}".replace("/", "-")
+        folder = self.folder / f"{self._testMethodName}-{scheme}-{wire}".replace("/", "-")
         calibration = ["--calibration", self.calibration, "--calibration-tokens", 1024] if static else []
         ok("quantize", "--model", self.base, "--scheme", scheme, "--to", wire, "--out", folder, *calibration)
         return folder, self.read(folder), json.loads((folder / "config.json").read_text())["quantization_config"]
