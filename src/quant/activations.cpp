@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "quant/formats.h"
 #include "quant/isa/activations.h"
 #include "quant/scaled_codec.h"
 
@@ -100,6 +101,8 @@ std::span<const std::string> activation_formats() {
 
 const Codec& activation_codec(std::string_view name) {
   const auto formats = activation_formats();
+  static const CodecPtr llm_int8 = make_llm_int8();
+  if (name == llm_int8->name()) return *llm_int8;
   if (std::ranges::find(formats, name) != formats.end()) return *find_codec(name);
   const auto nearest = std::ranges::min_element(formats, {}, [&](const auto& known) { return edit_distance(name, known); });
   throw BadRecipe("activations: unknown format \"{}\"; did you mean \"{}\"? Known: {}", name, *nearest,

@@ -28,5 +28,6 @@ CodecPtr make_tq2_0();
 CodecPtr make_gguf_mxfp4();
 CodecPtr make_gguf_nvfp4();
 std::vector<CodecPtr> make_grid_formats();  ///< iq2_xxs … iq1_m, read only.
+CodecPtr make_llm_int8();                   ///< Of activations alone: no row of the table.
 
 }  // namespace temper::quant

@@ -6,13 +6,14 @@
 //     weight.quant_map F32 [16]   values of the codes
 //     weight.quant_state.bitsandbytes__nf4 (…__fp4) U8   JSON: quant_type, blocksize, dtype, shape, nested_*
 // LLM.int8, which is only read: weight I8 [N, K], SCB F32 [N] the largest magnitude of each row, which 127 stands for, and
-// weight_format U8.
+// weight_format U8. Its products take activations in llm-int8 (quant/llm_int8.cpp).
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "files/json.h"
+#include "quant/activations.h"
 #include "quant/double_quant.h"
 #include "wires/formats.h"
 #include "wires/layout.h"
@@ -29,6 +30,8 @@ using quant::ScaledCodec;
 
 constexpr const char* kMethod = "bitsandbytes";
 constexpr std::int64_t kBlock = 64;
+constexpr const char* kThresholdKey = "llm_int8_threshold";
+constexpr double kThreshold = 6.0;
 
 const char* kind_of(const ScaledCodec& codec) { return codec.format().element == Element::Nf4 ? "nf4" : "fp4"; }
 bool is_double(const ScaledCodec& codec) { return codec.format().mapping == Mapping::AbsmaxDouble; }
@@ -166,7 +169,7 @@ Json Bitsandbytes::config(std::span<const Matrix> matrices) const {
           {"bnb_4bit_compute_dtype", torch_name(dtype)},
           {"bnb_4bit_quant_storage", "uint8"},
           {"llm_int8_skip_modules", skip},
-          {"llm_int8_threshold", 6.0},
+          {kThresholdKey, kThreshold},
           {"llm_int8_enable_fp32_cpu_offload", false},
           {"llm_int8_has_fp16_weight", false}};
 }
@@ -195,10 +198,23 @@ void check_state(const Matrix& matrix, const Json& state, const std::string& whe
     throw Unsupported("{}: nested blocks of {} are read, found {}", where, kNestedBlock, *nested);
 }
 
-void Bitsandbytes::describe(Matrix& matrix, const Json&, const files::SafetensorsMetadata&, const FindTensor& find) const {
+/// What LLM.int8 rounds activations to. Throws Unsupported where its outliers begin elsewhere than by default.
+const quant::Codec& int8_input(const Json& config) {
+  const double threshold = files::optional_number(config, kThresholdKey, "quantization_config").value_or(kThreshold);
+  if (threshold != kThreshold)
+    throw Unsupported(
+        "quantization_config: {}: activations are rounded with outliers from {:.1f} on; found {}. Write {:.1f} there, or "
+        "leave it out, to have them so",
+        kThresholdKey, kThreshold, threshold, kThreshold);
+  return quant::activation_codec("llm-int8");
+}
+
+void Bitsandbytes::describe(Matrix& matrix, const Json& config, const files::SafetensorsMetadata&,
+                            const FindTensor& find) const {
   matrix.codec = matrix.input = nullptr;
   if (find(module_of(matrix) + ".SCB")) {
     matrix.codec = quant::find_codec("int8-sym");
+    matrix.input = &int8_input(config);
     return;
   }
   if (!find(matrix.name + ".absmax")) return;

@@ -205,11 +205,12 @@ struct Model {
   Arena arena{std::size_t{1} << 32};
   const ExecContext ctx{&ops::cpu_backend(), &arena, DType::F32};
 
-  Model(std::uint64_t seed, bool tied) {
+  Model(std::uint64_t seed, bool tied, bool outliers = false) {
     temper::testing::RandomModel dims;
     dims.vocab = 48;
     dims.seed = seed;
     dims.tied = tied;
+    dims.outliers = outliers;
     temper::testing::write_random_model(folder.path(), dims);
     reader.emplace(CheckpointReader::open(folder.path()));
   }

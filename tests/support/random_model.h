@@ -22,7 +22,8 @@ struct RandomModel {
   bool tied = false;
   DType dtype = DType::BF16;  ///< BF16 or F32.
   std::uint64_t seed = 1;
-  float poison = 0;  ///< Not 0: the value of the first element of the last block's down_proj.
+  bool outliers = false;  ///< Norms multiply a column in 16 by 8: features that stand out, as large models have them.
+  float poison = 0;       ///< Not 0: the value of the first element of the last block's down_proj.
 };
 
 namespace detail {
@@ -86,6 +87,7 @@ inline void write_random_model(const std::filesystem::path& folder, const Random
   const std::string last_down = "model.layers." + std::to_string(m.layers - 1) + ".mlp.down_proj.weight";
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     std::vector<float> values = detail::random_tensor(tensors[i].second, m.seed, i);
+    for (std::size_t k = 5; m.outliers && tensors[i].second.rank() == 1 && k < values.size(); k += 16) values[k] *= 8.0f;
     if (m.poison != 0 && tensors[i].first == last_down) values[0] = m.poison;
     if (m.dtype == DType::F32) {
       writer.write(std::as_bytes(std::span(values)));

@@ -189,6 +189,29 @@ TEST(BitsandbytesGolden, QuantStatesSayWhatThePackageSays) {
   }
 }
 
+/// The folder's runtime rounds activations; where outliers begin is written in it, or is the default.
+TEST(BitsandbytesGolden, ActivationsOfLlmInt8AreRounded) {
+  const Read read({"bitsandbytes", "int8"});
+  EXPECT_EQ(read.matrix.input, &quant::activation_codec("llm-int8"));
+  const auto described = [&](const Json& threshold) {
+    Json config = read.config;
+    config["llm_int8_threshold"] = threshold;
+    Matrix matrix = read.matrix;
+    matrix.input = nullptr;
+    read.wire().describe(matrix, config, read.file.metadata(), read.find);
+    return matrix.input;
+  };
+  EXPECT_EQ(described(6.0), read.matrix.input);
+  EXPECT_THROW(described("six"), BadFile);
+  try {
+    described(4.5);
+    FAIL() << "no exception";
+  } catch (const Unsupported& error) {
+    EXPECT_NE(std::string(error.what()).find("llm_int8_threshold"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("4.5"), std::string::npos) << error.what();
+  }
+}
+
 TEST(BitsandbytesGolden, BlocksThatCrossRowsAreRefused) {
   try {
     const Read read({"bitsandbytes", "crossing"});

@@ -147,6 +147,26 @@ TEST_P(LinearTest, IntegerProductsOfNonFiniteRows) {
   }
 }
 
+/// Outliers have no place among codes: the product is that of the rounded copy, for few rows and for many.
+TEST_P(LinearTest, OutliersOfLlmInt8TakeTheFloatProduct) {
+  const std::int64_t k = 96;
+  const Coded coded("int8-sym", 20, k, DType::F32, 1);
+  ASSERT_TRUE(ctx_.integer_products);
+  for (const std::int64_t m : {2, 40}) {
+    Weight weight(coded.view, m > kFewRows ? coded.operand.view() : TensorView());
+    weight.input = &quant::activation_codec("llm-int8");
+    EXPECT_FALSE(multiplies_integers(ctx_, weight));
+    const TestTensor x(DType::F32, m, k, 4), rounded(DType::F32, m, k, 4), y(DType::F32, m, 20, 5);
+    for (std::int64_t r = 0; r < m; ++r) x.view().as<float>()[r * x.view().row_stride + r % k] = 1000.0f;
+    quant::round_activations(*weight.input, x, rounded);
+    EXPECT_EQ(rounded.view().as<float>()[0], 1000.0f);
+    EXPECT_NE(rounded.bytes(), x.bytes());
+    const auto expected = reference::matmul(rounded.matrix(), coded.operand.matrix(), y.matrix(), {.transpose_b = true});
+    linear(ctx_, x, weight, y);
+    expect_close(y, expected.value, expected.error, fmt::format("{} rows", m));
+  }
+}
+
 TEST_P(LinearTest, LooksUpRowsOfCodes) {
   const Coded table("q8_0", 50, 96, DType::BF16, 1);
   const std::vector<std::int32_t> tokens = {3, 49, 0, 3};

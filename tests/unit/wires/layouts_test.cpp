@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "quant/activations.h"
 #include "wire_harness.h"
 #include "wires/formats.h"
 #include "wires/packing.h"
@@ -177,6 +178,22 @@ TEST(Bitsandbytes, RoundTrips) {
   for (const char* codec : {"nf4", "fp4", "nf4-dq", "fp4-dq"})
     for (const auto& [rows, cols] : {std::pair{1, 64}, {40, 576}, {7, 64 * 300}, {300, 64}})
       expect_round_trip(bitsandbytes_wire(), matrix_of(codec, "", rows, cols));
+}
+
+/// Outliers apart are a matter of LLM.int8's own runtime; its folders are only read.
+TEST(Wires, NoneCarriesActivationsOfLlmInt8) {
+  for (const Wire* wire : wires())
+    for (const char* codec : {"int8-sym-bf16", "int8-symeps-bf16", "int8-ctsym-bf16", "int4-sym-g32-bf16", "nf4",
+                              "fp8-e4m3-bf16", "int4-ctsym-g32-f16"}) {
+      Matrix matrix = matrix_of(codec, "", 64, 64);
+      if (std::string_view(codec).ends_with("f16") && !std::string_view(codec).ends_with("bf16")) matrix = f16(matrix);
+      matrix.input = &quant::activation_codec("llm-int8");
+      EXPECT_NE(refusal(*wire, matrix), "") << wire->name() << " " << codec;
+    }
+  Matrix nf4 = matrix_of("nf4", "", 8, 64), int8 = matrix_of("int8-symeps-bf16", "", 8, 64);
+  nf4.input = int8.input = &quant::activation_codec("llm-int8");
+  EXPECT_NE(bitsandbytes_wire().refusal(nf4).find("rounds no activations"), std::string::npos);
+  EXPECT_NE(find_wire("torchao")->refusal(int8).find("llm-int8"), std::string::npos);
 }
 
 TEST(Bitsandbytes, Refusals) {
