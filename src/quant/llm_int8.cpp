@@ -97,7 +97,7 @@ class LlmInt8 final : public Codec {
 
   void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const override {
     check_row(out.size(), encoded.size());
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = load<std::int8_t>(encoded, code_at(out.size(), i));
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int>(load<std::int8_t>(encoded, code_at(out.size(), i)));
   }
   CodeStats stats(std::span<const std::byte>, std::span<const std::byte>, std::int64_t, std::int64_t) const override {
     throw LogicError("{}: statistics of codes are those of weights", name());

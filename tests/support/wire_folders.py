@@ -55,15 +55,15 @@ class WireFolders(TemperTest):
         self.assertEqual(count, self.linears, what)
 
     @torch.no_grad()
-    def compare_loss(self, what, folder, bound, stored=None):
-        """Of the folder in transformers, and in temper of it or of the one that `stored` names."""
+    def compare_loss(self, what, folder, bound):
+        """Of the folder in transformers and in temper."""
         loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map="cpu").eval()
         total, count = 0.0, 0
         for ids, learnt in self.rows:
             logits = loaded(input_ids=torch.tensor([ids])).logits[0].float().numpy()
             values = llama_cpp.nll(logits[:-1], ids[1:])[np.array(learnt[1:])]
             total, count = total + values.sum(), count + len(values)
-        found = ok_json("eval", "--model", stored or folder, "--data", self.held_out)["nll"]
+        found = ok_json("eval", "--model", folder, "--data", self.held_out)["nll"]
         self.assertAlmostEqual(found, total / count, delta=bound, msg=what)
         say(f"{what}: weights equal bit for bit in {self.linears} linears; answer NLL temper {found:.5f}, transformers {total / count:.5f}")
         return loaded
