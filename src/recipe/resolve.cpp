@@ -127,8 +127,10 @@ void resolve_train(Recipe& recipe, Verb verb = Verb::Train) {
     throw BadRecipe("lora.adapter_any_base without lora.adapter: give the adapter, or leave it out");
   check_init(recipe);
   if (recipe.lora.dora && recipe.lora.dropout > 0)
-    throw BadRecipe("lora.dora with lora.dropout ({}): not computed together; set one of them to its default",
-                    recipe.lora.dropout);
+    throw BadRecipe(
+        "lora.dora with lora.dropout ({}): not computed together, since the base's product with the dropped input would "
+        "be needed, too; set lora.dropout to 0, or leave lora.dora out",
+        recipe.lora.dropout);
   const bool beside = recipe.lora.bias != LoraBias::None || !recipe.lora.modules_to_save.empty();
   if (train.mode == TrainMode::Full && beside)
     throw BadRecipe("lora.bias and lora.modules_to_save with train.mode full, which trains every weight: leave them out");

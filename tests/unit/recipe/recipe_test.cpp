@@ -242,6 +242,7 @@ TEST(Resolve, RefusesContradictions) {
     EXPECT_NE(text.find(part), std::string::npos) << text;
   };
   contains(refused(Verb::Train, "lora.dropout: 0.1\nquant.scheme: q4_0\n"), "adapter dropout contradicts a merged weight");
+  contains(refused(Verb::Train, "lora.dropout: 0.1\nlora.dora: true\n"), "lora.dora with lora.dropout (0.1)");
   contains(refused(Verb::Train, "train.epochs: 1\n"), "train.steps (60) and train.epochs (1) contradict");
   contains(refused(Verb::Train, "optim.warmup_steps: 61\n"), "optim.warmup_steps (61) is more than train.steps (60)");
   contains(refused(Verb::Train, "quant: {scheme: q4_0, start_step: 60}\n"), "would never begin");
