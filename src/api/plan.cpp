@@ -49,7 +49,8 @@ class Planner {
       : ctx_(ctx),
         recipe_(recipe),
         reader_(model::CheckpointReader::open(recipe.model.path)),
-        measured_(measured_samples(recipe, text::Tokenizer::load(recipe.model.path), kDefaultWindows)),
+        measured_(measured_samples(recipe, text::Tokenizer::load(recipe.model.path).with_rows(reader_.arch().vocab_size),
+                                   kDefaultWindows)),
         sensitivity_(costs()),
         base_(reader_, ctx.compute, model::Hold::Expanded),
         frontier_(sensitivity_.choices()) {}

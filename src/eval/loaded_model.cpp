@@ -82,7 +82,8 @@ std::unique_ptr<LoadedModel> LoadedModel::open(const ExecContext& ctx, const std
       std::make_unique<model::CheckpointReader>(run ? open_base_of(ctx, *run, path) : model::CheckpointReader::open(base));
   if (formats != nullptr) model::require_fit(loaded->reader_->table(), *formats);
   require_ranges(loaded->reader_->table());
-  loaded->tokenizer_ = std::make_unique<text::Tokenizer>(text::Tokenizer::load(base));
+  loaded->tokenizer_ =
+      std::make_unique<text::Tokenizer>(text::Tokenizer::load(base).with_rows(loaded->reader_->arch().vocab_size));
   if (run && run->full) {
     loaded->replace_reader(model::with_trained_weights(*loaded->reader_, path / model::kTrainedWeightsName));
   } else if (run && !run->weights_stay) {

@@ -253,6 +253,7 @@ class RowReader {
 
   /// Counts what is odd about a sample and cuts it; true if it was cut.
   bool finish(Sample& sample) {
+    tokenizer_.check_rows(sample.ids);
     const auto length = static_cast<std::int64_t>(sample.ids.size());
     report_.longest = std::max(report_.longest, length);
     const auto bos = tokenizer_.bos_id();

@@ -100,6 +100,22 @@ Tokenizer Tokenizer::load(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path) ? from_hf_folder(path) : from_gguf(files::GgufFile(path));
 }
 
+Tokenizer Tokenizer::with_rows(std::int64_t rows) const {
+  Tokenizer limited = *this;
+  limited.rows_ = rows;
+  return limited;
+}
+
+void Tokenizer::check_rows(std::span<const std::int32_t> ids) const {
+  for (const std::int32_t id : ids)
+    if (id >= rows_)
+      throw BadData(
+          "{}: token \"{}\" has id {}, and the model's embedding ends at {} rows: it has no vector. Leave the token out of "
+          "the "
+          "text, give the embedding rows for it (transformers: resize_token_embeddings), or take the model's own tokenizer",
+          impl_->origin, token_text(id), id, rows_);
+}
+
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool parse_special, TextPart part) const {
   std::string repaired;
   if (!is_valid_utf8(text)) text = repaired = replace_invalid_utf8(text);
@@ -123,6 +139,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool parse_sp
                                   [&](std::string_view word) { impl_->model->encode(word, out); });
     }
   }
+  check_rows(out);
   return out;
 }
 
@@ -131,6 +148,7 @@ std::vector<std::int32_t> Tokenizer::encode_with_special(std::string_view text) 
   const std::vector<std::int32_t> ids = encode(text, true);
   out.insert(out.end(), ids.begin(), ids.end());
   out.insert(out.end(), impl_->suffix.begin(), impl_->suffix.end());
+  check_rows(out);
   return out;
 }
 

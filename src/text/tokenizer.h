@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -66,6 +67,12 @@ class Tokenizer {
   /// A folder or a .gguf file.
   static Tokenizer load(const std::filesystem::path& path);
 
+  /// The same for a model whose embedding has so many rows. A tokenizer may have tokens beyond them, which then must not
+  /// occur: encoding a text that has one throws BadData, naming the file, the token, its id and the rows.
+  Tokenizer with_rows(std::int64_t rows) const;
+  /// Throws so unless each of `ids` has a row; for ids that come from elsewhere than a text, such as EOS.
+  void check_rows(std::span<const int32_t> ids) const;
+
   /// Token ids of `text`; no BOS or EOS is added. With `parse_special` the texts of special tokens (control tokens in GGUF)
   /// become their ids; without it they are ordinary text. Added tokens that are not special are matched either way.
   std::vector<int32_t> encode(std::string_view text, bool parse_special, TextPart part = TextPart::kWhole) const;
@@ -119,6 +126,7 @@ class Tokenizer {
   friend class TextStream;
   explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
+  std::int64_t rows_ = std::numeric_limits<std::int64_t>::max();  // of the model's embedding
 };
 
 /// Tokens into text as they come, in whole UTF-8 characters: what `Tokenizer::decode` gives, piece by piece.

@@ -18,6 +18,7 @@
 #include "model/targets.h"
 #include "ops/ops.h"
 #include "ops/profile_table.h"
+#include "text/tokenizer.h"
 #include "train/fingerprint.h"
 #include "train/lora_init.h"
 
@@ -122,6 +123,7 @@ Session::Session(const ExecContext& ctx, const recipe::Recipe& recipe, const Tra
       data_fingerprint_(data_fingerprint(data.train)),
       objective_(make_objective(ctx_, {recipe_, reader_, base_, packer_, data_fingerprint_})) {
   check_lengths();
+  check_tokens();
   check_target();
   if (recipe.quant.init == recipe::QuantInit::Base && qat_.encoded() != nullptr) take_codes();
   if (loaded) {
@@ -160,6 +162,23 @@ void Session::check_lengths() const {
       throw BadRecipe(
           "data.seq_len ({}): row {} would need more than the model's {} positions; set data.seq_len to at most {}",
           recipe_.data.seq_len, sample.row, positions, positions);
+}
+
+/// Data are tokenized before the model is open, which alone knows the rows of its embedding.
+void Session::check_tokens() const {
+  const std::int64_t rows = reader_.arch().vocab_size;
+  const auto check = [&](const std::string& path, const std::vector<text::Sample>& samples) {
+    for (const text::Sample& sample : samples) {
+      if (std::ranges::all_of(sample.ids, [&](std::int32_t id) { return id < rows; })) continue;
+      try {
+        text::Tokenizer::load(recipe_.model.path).with_rows(rows).check_rows(sample.ids);
+      } catch (const BadData& error) {
+        throw BadData("{}:{}: {}", path, sample.row, error.what());
+      }
+    }
+  };
+  check(recipe_.data.path, data_.train);
+  check(recipe_.data.eval_path, data_.held_out);
 }
 
 /// What a checkpoint keeps of masters and optimizer.

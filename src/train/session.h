@@ -45,6 +45,7 @@ class Session {
   void take_codes();
   void restore_codes(const CheckpointState& state);
   void check_lengths() const;
+  void check_tokens() const;
   void check_target() const;
   void describe() const;
   // session_plan.cpp

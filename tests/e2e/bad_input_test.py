@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import hashlib
+import json
 import resource
 import shutil
 import signal
@@ -188,6 +189,25 @@ class BadInput(TemperTest):
         path = write_jsonl(self.folder / "long.jsonl", [{"prompt": "a b ", "completion": "c d " * 40}] * 3)
         self.refused(OPTION, ["data.seq_len", "64"], "train", "--model", self.good, "--data", path, "--steps", 1, "--seq-len",
                      256, "--out", self.folder / "never")
+
+    def test_token_beyond_the_embedding(self):
+        """Harmless until a text has it; then the file, the token, its id and the rows are named."""
+        folder = self.copy("extra-token")
+        vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        tokenizer["added_tokens"].append({"id": vocabulary, "content": "<extra>", "special": True, "normalized": False, "lstrip": False,
+                                          "rstrip": False, "single_word": False})
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        ok(*self.training(folder), "--steps", 1, "--out", self.folder / "without-extra")
+        used = rows(12)
+        used[4]["messages"][0]["content"] += "<extra>"
+        data = write_jsonl(self.folder / "extra.jsonl", used)
+        words = (folder / "tokenizer.json", "<extra>", f"id {vocabulary}", f"{vocabulary} rows", "resize_token_embeddings")
+        training = ["train", "--model", folder, "--batch-size", 1, "--seq-len", 32, "--steps", 1, "--out", self.folder / "with-extra"]
+        self.refused(DATA, (*words, "extra.jsonl:5"), *training, "--data", data)
+        self.refused(DATA, (*words, "extra.jsonl:5"), *training, "--data", self.data, "--eval-data", data)
+        self.refused(DATA, (*words, "extra.jsonl:5"), "eval", "--model", folder, "--data", data)
+        self.refused(DATA, words, "generate", "--model", folder, "--prompt", "what is <extra>?")
 
     def test_full_disk(self):
         """Writes fail beyond 20 kB, as on a full disk; a file that is to be replaced stays."""

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -52,6 +53,28 @@ GgufTokenizer small_gguf() {
 }
 
 using Ids = std::vector<std::int32_t>;
+
+/// Tokens beyond the model's embedding are harmless until a text has one.
+TEST(Tokenizer, TokensBeyondTheEmbeddingAreRefusedWhereTheyOccur) {
+  Tokenizer::HfTexts texts;
+  texts.name = "there/tokenizer.json";
+  const Tokenizer tokenizer = from(small(), texts).with_rows(261);
+  EXPECT_EQ(tokenizer.encode("abc<s>", true), (Ids{257, 259}));
+  EXPECT_NO_THROW(tokenizer.check_rows(Ids{0, 260}));
+  EXPECT_EQ(tokenizer.decode(Ids{261}, false), "<tool>");
+  for (const auto& use : {std::function([&] { tokenizer.encode("ab <tool>", true); }),
+                          std::function([&] { tokenizer.encode_with_special("<tool>"); }),
+                          std::function([&] { tokenizer.check_rows(Ids{261}); })}) {
+    try {
+      use();
+      FAIL() << "no exception";
+    } catch (const BadData& error) {
+      for (const char* word : {"there/tokenizer.json", "<tool>", "id 261", "261 rows"})
+        EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_EQ(from(small()).encode("<tool>", true), Ids{261});
+}
 
 TEST(Tokenizer, MergesByRank) {
   const Tokenizer tokenizer = from(small());
