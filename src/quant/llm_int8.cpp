@@ -42,6 +42,10 @@ void store(std::span<std::byte> row, std::size_t at, T value) {
   std::memcpy(row.data() + at, &value, sizeof(T));
 }
 
+int code(std::span<const std::byte> row, std::size_t cols, std::size_t i) {
+  return load<std::int8_t>(row, code_at(cols, i));
+}
+
 class LlmInt8 final : public Codec {
  public:
   LlmInt8() : Codec("llm-int8", 0, true) {}
@@ -83,8 +87,8 @@ class LlmInt8 final : public Codec {
     const auto absmax = load<float>(encoded, 0);
     for (std::size_t i = 0; i < row.size(); ++i) {
       const auto outlier = load<float>(encoded, outlier_at(i));
-      const auto code = static_cast<float>(load<std::int8_t>(encoded, code_at(row.size(), i)));
-      row[i] = outlier != 0.0f ? outlier : code * absmax * kStep;
+      const auto rounded = static_cast<float>(code(encoded, row.size(), i));
+      row[i] = outlier != 0.0f ? outlier : rounded * absmax * kStep;
     }
   }
 
@@ -97,7 +101,7 @@ class LlmInt8 final : public Codec {
 
   void codes(std::span<const std::byte> encoded, std::span<std::int32_t> out) const override {
     check_row(out.size(), encoded.size());
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<int>(load<std::int8_t>(encoded, code_at(out.size(), i)));
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = code(encoded, out.size(), i);
   }
   CodeStats stats(std::span<const std::byte>, std::span<const std::byte>, std::int64_t, std::int64_t) const override {
     throw LogicError("{}: statistics of codes are those of weights", name());
