@@ -16,17 +16,10 @@ from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor 
     _apply_int8_act_asym_per_token_quant_dequant as int8_per_token)
 
 import llama_cpp
+from rounding_noise import ACTIVATIONS_NLL, BF16_NLL, ROWS
 from temper_cli import TemperTest, model, ok, ok_json, say, shown_ids, word_problems, write_jsonl
 
-ROWS = 40
 LINEARS = 210
-# The peer multiplies in bf16, temper in f32 from the same weights: products of 30 layers, each rounded to 8 bits.
-BF16_NLL = 0.02
-# With activations in 8 bits a value at a midpoint goes one way here and another way there, in the tokens that all rows begin
-# with, too, so that more rows do not average it out. torchao's own forward in int8-int4 gives these rows 1.378, the same rounding of the same
-# weights computed in f32 1.397, and inputs moved by half a step of bf16 1.389 to 1.418: a standard deviation of 0.014. Two such means differ by
-# less than four of theirs; that the same inputs are rounded in the same way is tested by itself, on a block where little adds up.
-ACTIVATIONS_NLL = 4 * 0.014 * 2**0.5
 SITES = [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]]
 SITE_NLL = 5e-4
 # Schemes whose forward pass torchao has on a CPU, and those of which it only reads the fields there. SmolLM2's rows of 576

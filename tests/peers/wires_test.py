@@ -15,35 +15,14 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from rounding_noise import ACTIVATIONS_NLL, BF16_NLL, ROWS
 from temper_cli import model, ok, program, say, word_problems, write_jsonl
 from wire_folders import WireFolders
 
-ROWS = 4
-# The peer multiplies in bf16, temper in f32 from the same weights: products of 30 layers, each rounded to 8 bits.
-BF16_NLL = 0.02
-# With activations in 8 bits a value at a midpoint goes one way here and another way there.
-ACTIVATIONS_NLL = 0.03
 COMPRESSED = {"w4a16": BF16_NLL, "w4a16-asym-g32": None, "w8a16-g64": BF16_NLL, "w8a8": ACTIVATIONS_NLL, "fp8-dynamic": ACTIVATIONS_NLL,
               "nvfp4a16": BF16_NLL, "mxfp4a16": BF16_NLL, "mxfp8-ct": ACTIVATIONS_NLL}
-# The same with activations in static ranges, measured on other rows. SmolLM2's few large activations make a step of an 8-bit range so long
-# that rounding costs 0.1 nats (0.3 where codes are found in bf16, as transformers does), and midpoints cost more: on 4 rows of w8a8-static-asym
-# the two differ by 0.045 in bf16 and 0.038 in f32, with the other sign; on 40 rows by 0.034 and 0.018.
-STATIC = {"w8a8-static-asym": 0.08, "fp8-static": ACTIVATIONS_NLL, "nvfp4-w4a4": 2 * ACTIVATIONS_NLL}
-
-
-def rounded_by_token(linear, x):
-    """The product of Linear8bitLt of one token at a time, by bitsandbytes' own rounding, multiplied in f32."""
-    if linear.weight.CB is not None:
-        linear.init_8bit_state()
-    rows = x.reshape(-1, x.shape[-1])
-    rounded = []
-    for row in rows.split(1):
-        codes, absmax, outliers = bitsandbytes.functional.int8_vectorwise_quant(row.to(torch.float16), threshold=linear.state.threshold)
-        values = torch.ops.bitsandbytes.int8_vectorwise_dequant(codes, absmax)
-        values[:, outliers] = row[:, outliers]
-        rounded.append(values)
-    weight = linear.state.CB * (linear.state.SCB.unsqueeze(1) * (1.0 / 127.0))
-    return (torch.cat(rounded) @ weight.T).reshape(*x.shape[:-1], -1)
+# The same with activations in static ranges, measured on other rows.
+STATIC = {scheme: ACTIVATIONS_NLL for scheme in ("w8a8-static-asym", "fp8-static", "nvfp4-w4a4")}
 
 
 class Wires(WireFolders):
