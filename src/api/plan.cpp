@@ -168,6 +168,7 @@ std::vector<Point> frontier_points(Planner& planner, const Recipe& recipe) {
   const double bits = static_cast<double>(planner.sensitivity().weights) / 8.0;
   const std::uint64_t high = std::min(planner.largest(), std::max(low, static_cast<std::uint64_t>(9.0 * bits)));
   std::vector<Point> points;
+  points.reserve(kFrontierPoints + 1);
   for (int i = 0; i < kFrontierPoints; ++i)
     points.push_back({planner.within(low + (high - low) * static_cast<std::uint64_t>(i) / (kFrontierPoints - 1)), {}});
   if (has_budget(recipe)) {

@@ -381,7 +381,7 @@ std::string quantize_target(const recipe::Recipe& recipe) {
         "{}",
         scheme.name, fmt::join(carried, ", "));
   }
-  const std::string target = options.to.empty() ? targets.front() : options.to;
+  std::string target = options.to.empty() ? targets.front() : options.to;
   const bool gguf = target.starts_with("gguf:");
   if (!gguf && !wires::find_wire(target))
     throw BadRecipe("export.to {}: `temper quantize` writes {} files and folders; for others, there is `temper export`",

@@ -399,6 +399,7 @@ Dataset load_dataset(const std::string& path, const Tokenizer& tokenizer, const 
   dataset.report.path = path;
   std::vector<DatasetReport> reports(static_cast<std::size_t>(num_threads()));  // one for each thread
   std::vector<RowReader> readers;
+  readers.reserve(reports.size());
   for (DatasetReport& report : reports) readers.emplace_back(tokenizer, options, report);
   LineReader lines(file, options.max_rows);
   for (std::vector<Line> some; lines.next(some);) {

@@ -60,7 +60,7 @@ class Session {
   void fit_memory();
   std::string remedies(std::size_t limit, const MemoryPlan& least);
   std::vector<MemoryAtBits> at_bits() const;
-  double measured_step_seconds();      ///< Of a second step; what they train is not kept.
+  double measured_step_seconds();      ///< Of a second step, or a long first one; what they train is not kept.
   std::int64_t parts_of_step() const;  ///< Micro-batches.
   StepLog step();
   bool profiling() const;
