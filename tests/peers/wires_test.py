@@ -25,6 +25,21 @@ COMPRESSED = {"w4a16": BF16_NLL, "w4a16-asym-g32": None, "w8a16-g64": BF16_NLL, 
 STATIC = {scheme: ACTIVATIONS_NLL for scheme in ("w8a8-static-asym", "fp8-static", "nvfp4-w4a4")}
 
 
+def rounded_by_token(linear, x):
+    """The product of Linear8bitLt of one token at a time, by bitsandbytes' own rounding, multiplied in f32."""
+    if linear.weight.CB is not None:
+        linear.init_8bit_state()
+    rows = x.reshape(-1, x.shape[-1])
+    rounded = []
+    for row in rows.split(1):
+        codes, absmax, outliers = bitsandbytes.functional.int8_vectorwise_quant(row.to(torch.float16), threshold=linear.state.threshold)
+        values = torch.ops.bitsandbytes.int8_vectorwise_dequant(codes, absmax)
+        values[:, outliers] = row[:, outliers]
+        rounded.append(values)
+    weight = linear.state.CB * (linear.state.SCB.unsqueeze(1) * (1.0 / 127.0))
+    return (torch.cat(rounded) @ weight.T).reshape(*x.shape[:-1], -1)
+
+
 class Wires(WireFolders):
     linears = 210
 
