@@ -24,8 +24,8 @@ const std::array<Way, 8>& table() {
   return ways;
 }
 
-constexpr double kAwqBits =
-    5;  // above (int4-sym-g32 has just so many), rounding loses too little for scales to win anything back
+// Above, rounding loses too little for scales to win anything back; int4-sym-g32 has just so many.
+constexpr double kAwqBits = 5;
 constexpr std::int64_t kAnyRow = 16384;
 
 /// The format that most of a scheme's weights are in, or nullptr.

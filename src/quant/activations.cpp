@@ -95,15 +95,15 @@ std::span<const std::string> activation_formats() {
       "int8-asym",  "int8-sym",      "int8-symeps",     "int8-ctsym",       "int8-ctasym", "fp8-e4m3",
       "fp8-e5m2",   "mxfp8-e4m3",    "mxfp8-e5m2",      "mxfp6-e2m3",       "mxfp6-e3m2",  "mxfp4",
       "nvfp4",      "nvfp4-local",   "int8-sym-g32",    "int4-sym-g32",     "fp8-e4m3-ct", "fp8-e4m3-ct-g128",
-      "mxfp4-even", "mxfp8-e4m3-ct", "int8-static-sym", "int8-static-asym", "fp8-static",  "nvfp4-static"};
+      "mxfp4-even", "mxfp8-e4m3-ct", "int8-static-sym", "int8-static-asym", "fp8-static",  "nvfp4-static",
+      "llm-int8"};
   return names;
 }
 
 const Codec& activation_codec(std::string_view name) {
   const auto formats = activation_formats();
-  static const CodecPtr llm_int8 = make_llm_int8();
-  if (name == llm_int8->name()) return *llm_int8;
-  if (std::ranges::find(formats, name) != formats.end()) return *find_codec(name);
+  static const CodecPtr llm_int8 = make_llm_int8();  // holds no weights: not in the table of codecs
+  if (std::ranges::find(formats, name) != formats.end()) return name == llm_int8->name() ? *llm_int8 : *find_codec(name);
   const auto nearest = std::ranges::min_element(formats, {}, [&](const auto& known) { return edit_distance(name, known); });
   throw BadRecipe("activations: unknown format \"{}\"; did you mean \"{}\"? Known: {}", name, *nearest,
                   fmt::join(formats, ", "));

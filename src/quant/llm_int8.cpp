@@ -23,10 +23,8 @@
 namespace temper::quant {
 namespace {
 
-constexpr float kThreshold = 6.0f, kStep = 7.874015718698502e-3f;
-
 float half(float x) { return to_float(to_f16(x)); }
-bool is_outlier(float x) { return !(std::fabs(half(x)) < kThreshold); }
+bool is_outlier(float x) { return !(std::fabs(half(x)) < kOutlierThreshold); }
 
 std::size_t outlier_at(std::size_t i) { return sizeof(float) * (1 + i); }
 std::size_t code_at(std::size_t cols, std::size_t i) { return sizeof(float) * (1 + cols) + i; }
@@ -88,7 +86,7 @@ class LlmInt8 final : public Codec {
     for (std::size_t i = 0; i < row.size(); ++i) {
       const auto outlier = load<float>(encoded, outlier_at(i));
       const auto rounded = static_cast<float>(code(encoded, row.size(), i));
-      row[i] = outlier != 0.0f ? outlier : rounded * absmax * kStep;
+      row[i] = outlier != 0.0f ? outlier : rounded * absmax * kInt8Step;
     }
   }
 

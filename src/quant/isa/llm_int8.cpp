@@ -6,8 +6,6 @@
 namespace temper::quant::TEMPER_ISA_LEVEL {
 namespace {
 
-constexpr float kThreshold = 6.0f, kStep = 7.874015718698502e-3f;
-
 inline float widen(float x) { return x; }
 inline float widen(u16 x) { return float_of(static_cast<u32>(x) << 16); }
 inline void put(float x, float* out) { *out = x; }
@@ -29,7 +27,7 @@ void encode(const T* x, i64 cols, i64, u8* row) {
   u32 largest = 0;  // floats order as their bits do
   for (i64 i = 0; i < cols; ++i) {
     const float h = half_magnitude(widen(x[i]));
-    const u32 below = h < kThreshold ? bits_of(h) : 0u;
+    const u32 below = h < kOutlierThreshold ? bits_of(h) : 0u;
     largest = below > largest ? below : largest;
   }
   const float absmax = float_of(largest), factor = largest != 0 ? 1.0f / absmax * 127.0f : 0.0f;
@@ -40,8 +38,8 @@ void encode(const T* x, i64 cols, i64, u8* row) {
     const float t = float_of(bits_of(h * factor) | (bits_of(value) & 0x80000000u));
     // Adding 1.5 · 2^23 leaves no bits after the point: nearest even. The sum's lowest bits are the integer.
     const u32 code = bits_of(t + 12582912.0f) & 0xffu;
-    codes[i] = static_cast<u8>(h < kThreshold ? code : 0u);
-    store(outliers + 4 * i, h < kThreshold ? 0.0f : value);
+    codes[i] = static_cast<u8>(h < kOutlierThreshold ? code : 0u);
+    store(outliers + 4 * i, h < kOutlierThreshold ? 0.0f : value);
   }
 }
 
@@ -51,7 +49,7 @@ void decode(const u8* row, i64 cols, i64, T* out) {
   const u8 *outliers = row + 4, *codes = outliers + 4 * cols;
   for (i64 i = 0; i < cols; ++i) {
     const float outlier = load<float>(outliers + 4 * i);
-    const float rounded = static_cast<float>(static_cast<i8>(codes[i])) * absmax * kStep;
+    const float rounded = static_cast<float>(static_cast<i8>(codes[i])) * absmax * kInt8Step;
     put(outlier != 0.0f ? outlier : rounded, out + i);
   }
 }
