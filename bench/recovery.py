@@ -1,8 +1,9 @@
 """What quantization costs and what training wins back: one table over schemes, on one model and one data set.
 
 For each scheme: the tuned 16-bit run quantized after training (PTQ) by each method, and quantization-aware training (QAT) at
-each learning rate, begun at the untuned base and, on request, at the tuned run's adapter; every arm is scored on the same rows against the tuned run. Arms that OUT/results.json holds already are
-not run again, so that a stopped table goes on. The best learning rate of the 16-bit run is the reference of all."""
+each learning rate, begun at the untuned base and at the tuned run's adapter (--starts); every arm is scored on the same rows
+against the tuned run. Arms that OUT/results.json holds already are not run again, so that a stopped table goes on. The best
+learning rate of the 16-bit run is the reference of all. "Recovered" is the share of what rounding to nearest costs."""
 import argparse
 import sys
 from pathlib import Path
@@ -48,16 +49,14 @@ def text(table, best):
     groups += [("QAT" + (" from the tuned adapter" if start == "tuned" else ""), {f"lr {rate}": f"{STARTS[start]} {rate}" for rate in given.lr})
                for start in given.starts]
     heads = ["scheme", "bits/weight", "size"] + [column for head, _ in groups for column in (head, "KLD", "recovered")]
-    del heads[5]  # rounding to nearest is what nothing is recovered of
     lines = [f"16-bit (lr {best}): {cell(tuned)}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for scheme in given.schemes:
         found = [lowest([(label, arms.get(f"{scheme} {name}", {})) for label, name in names.items()]) for _, names in groups]
         size = next((arm for _, arm in filter(None, reversed(found))), {})
         columns = [scheme, f"{size.get('bits_per_weight', 0):.2f}", f"{size.get('weight_bytes', 0) / 1e6:.1f} MB"]
-        for (label, arm) in (item or ("", None) for item in found):
+        for label, arm in (item or ("", None) for item in found):
             columns += [cell(arm, label and " " + label), f"{arm['kld']:.4f}" if arm else "–",
                         recovered(found[0][1], arm, tuned) if arm and found[0] else "–"]
-        del columns[5]
         lines.append("| " + " | ".join(columns) + " |")
     return "\n".join(lines)
 
