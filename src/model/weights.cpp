@@ -65,13 +65,9 @@ ops::Weight BaseWeights::reordered(const StoredTensor& stored) {
     codes.bytes = {reinterpret_cast<const std::byte*>(rows->data), rows->bytes()};
   }
   ops::Weight weight(codes);
-  // A static scale that bf16 does not hold keeps the arithmetic of f32.
-  const auto twin = [&](const quant::Codec* codec, const quant::StaticRange& range) {
-    const bool exact = to_float(to_bf16(range.scale)) == range.scale;
-    return codec && exact ? &quant::in_dtype(*codec, compute_) : codec;
-  };
-  weight.input = twin(stored.input, weight.input_range = stored.input_range);
-  weight.output = twin(stored.output, weight.output_range = stored.output_range);
+  const auto twin = [&](const quant::Codec* codec) { return codec ? &quant::in_dtype(*codec, compute_) : codec; };
+  weight.input = twin(stored.input), weight.input_range = stored.input_range;
+  weight.output = twin(stored.output), weight.output_range = stored.output_range;
   return weight;
 }
 

@@ -62,7 +62,8 @@ RangeGradient clip_backward(const InputFormat& format, const TensorView& x, cons
 
 /// The format in the arithmetic of activations of that dtype: int8-asym and int8-asym-bf16, fp8-e4m3 and fp8-e4m3-bf16 are
 /// one format each, whose parameters peers find and store in the dtype of their values. Formats without such twins are
-/// returned as they are.
+/// returned as they are; so are static ones: kernels that are given a scale (vLLM's static_scaled_int8_quant and
+/// scaled_fp8_quant) find the codes in f32, whatever the values' dtype.
 const Codec& in_dtype(const Codec& codec, DType dtype);
 
 /// The formats that activations are rounded to, by the names that schemes and recipes use.

@@ -54,7 +54,6 @@ std::vector<ScaledFormat> make_float_formats() {
       {"nvfp4-local", E2M1, NvLocal, e4m3, 16},
       {"nvfp4-ct", E2M1, NvCt, e4m3, 16, Sharing::Tensor},
       {"fp8-static", E4M3, CtFp8, f32, 0, Sharing::None, true},
-      {"fp8-static-bf16", E4M3, CtFp8, b16, 0, Sharing::None, true},
       {"nvfp4-static", E2M1, NvCt, e4m3, 16, Sharing::None, true},
       {"nf4", Nf4, Absmax, f32, 64},
       {"nf4-dq", Nf4, AbsmaxDouble, ScaleType::Dynamic8, 64, Sharing::Tensor},
@@ -149,7 +148,7 @@ std::optional<ScaledFormat> parse_int_format(std::string_view name) {
           format.element = element;
           format.mapping = mapping;
           format.fixed = rule.starts_with("static");
-          if (format.fixed && (element != Element::Int8 || format.group != 0 || format.scale == ScaleType::F16))
+          if (format.fixed && (element != Element::Int8 || format.group != 0 || format.scale != ScaleType::F32))
             return std::nullopt;
           return format;
         }

@@ -94,7 +94,7 @@ struct ScaledFormat {
 
 /// "int4-sym-g32", "int3-asym-g64-bf16", "int8-symeps", …: int<bits>-<rule>[-g<group>][-bf16|-f16]. nullopt for other names
 /// and for combinations that are not defined (bits 2, 3, 4, 5, 6, 8; groups 32, 64, 128, 256 or none; static-sym and
-/// static-asym, whose range is given, are those of compressed-tensors in 8 bits).
+/// static-asym, whose range is given, are those of compressed-tensors in 8 bits, and always of f32 arithmetic).
 std::optional<ScaledFormat> parse_int_format(std::string_view name);
 /// The floating formats, by their names.
 std::span<const ScaledFormat> float_formats();

@@ -55,9 +55,11 @@ class WireFolders(TemperTest):
         self.assertEqual(count, self.linears, what)
 
     @torch.no_grad()
-    def compare_loss(self, what, folder, bound):
-        """Of the folder in transformers and in temper."""
+    def compare_loss(self, what, folder, bound, dtype=torch.bfloat16):
+        """Of the folder in transformers, computed in that dtype, and in temper."""
         loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map="cpu").eval()
+        if dtype != torch.bfloat16:  # scales, too, which it leaves in the folder's dtype if it is asked for another
+            loaded.to(dtype)
         total, count = 0.0, 0
         for ids, learnt in self.rows:
             logits = loaded(input_ids=torch.tensor([ids])).logits[0].float().numpy()
