@@ -25,7 +25,8 @@ const std::string& model_path(const Recipe& recipe) {
 }
 
 bool plain_rounding(const Recipe& recipe) {
-  return recipe.quant.method == recipe::QuantMethod::Rtn && recipe.quant.transform == recipe::QuantTransform::None;
+  return recipe.quant.method == recipe::QuantMethod::Rtn && recipe.quant.transform == recipe::QuantTransform::None &&
+         recipe.calibration.path.empty();
 }
 
 /// A model with codes, and how they were made.

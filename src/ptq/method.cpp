@@ -147,6 +147,7 @@ namespace {
 
 std::unique_ptr<Method> make_rounding(const recipe::Recipe& recipe, const ImportanceMatrix* importance) {
   switch (recipe.quant.method) {
+    case recipe::QuantMethod::Auto:
     case recipe::QuantMethod::Rtn: return std::make_unique<Nearest>();
     case recipe::QuantMethod::Percentile: return std::make_unique<Percentile>(recipe.quant.percentile);
     case recipe::QuantMethod::Mse:

@@ -14,6 +14,7 @@ namespace {
 
 std::string_view method_name(recipe::QuantMethod method) {
   switch (method) {
+    case recipe::QuantMethod::Auto:
     case recipe::QuantMethod::Rtn: return "rounded to nearest";
     case recipe::QuantMethod::Percentile: return "ranges clipped at a percentile";
     case recipe::QuantMethod::Mse: return "ranges of the smallest squared error";
@@ -27,6 +28,11 @@ std::string_view method_name(recipe::QuantMethod method) {
 std::string describe(const recipe::QuantOptions& quant) {
   const std::string_view changed = transform_name(quant.transform);
   return fmt::format("{}{}{}", changed, changed.empty() ? "" : ", ", method_name(quant.method));
+}
+
+bool weights_only(const recipe::QuantOptions& quant) {
+  const bool method = quant.method == recipe::QuantMethod::Rtn || quant.method == recipe::QuantMethod::Percentile;
+  return method && quant.transform == recipe::QuantTransform::None;
 }
 
 /// True if a file has parameters of these tensors once: they are parts of one stored matrix, in a format that has some of a
@@ -120,6 +126,12 @@ eval::CodeMaker Quantizer::maker() {
 void Quantizer::fill(const ExecContext& ctx, model::EncodedWeights& weights, const text::Tokenizer& tokenizer) {
   std::optional<Calibration> read;
   if (!given_ && !recipe_.calibration.path.empty()) {
+    if (weights_only(recipe_.quant) && model::range_sites(weights).empty())
+      throw BadRecipe(
+          "calibration.path ({}): nothing would use it: quant.method rtn and absmax-percentile look at weights only, and {} "
+          "has "
+          "no static ranges of activations; leave it out, or take quant.method importance, mse or gptq",
+          recipe_.calibration.path, weights.scheme().name);
     status("reading calibration data");
     read = load_calibration(recipe_.calibration, recipe_.data, tokenizer);
     log_info("calibration: {} tokens in {} sequences of {}", read->tokens, read->sequences, recipe_.calibration.path);

@@ -70,8 +70,9 @@ enum class Activations { Bits16, Bits8 };
 /// side of which the second half is scored, as llama.cpp's llama-perplexity counts.
 enum class Windows { Stride, LlamaPerplexity };
 
-/// How the codes of post-training quantization are found (src/ptq/method.h).
-enum class QuantMethod { Rtn, Percentile, Mse, Importance, Gptq, Best };
+/// How the codes of post-training quantization are found (src/ptq/method.h). Auto: Importance where a matrix or calibration
+/// data are given, else Rtn; resolving a recipe settles which.
+enum class QuantMethod { Auto, Rtn, Percentile, Mse, Importance, Gptq, Best };
 
 /// Changes of the weights before they are rounded, after which the model computes the same (src/ptq/fold.h).
 enum class QuantTransform { None, Awq, SmoothQuant, Rotate, RotateAwq, RotateSmoothQuant };
@@ -131,7 +132,7 @@ struct QuantOptions {
   double bits = 0;                   ///< The same as bits per weight over all tensors; 0: no budget.
   std::vector<std::string> types;    ///< Formats that a dynamic allocation chooses from; empty: GGUF's.
   double sensitivity_minutes = 20;   ///< What measuring the formats' costs may take; 0: as long as every tensor alone takes.
-  QuantMethod method = QuantMethod::Rtn;
+  QuantMethod method = QuantMethod::Auto;
   double percentile = 99.9;    ///< QuantMethod::Percentile: of the magnitudes of a group.
   double gptq_damping = 0.01;  ///< Share of the mean of the Hessian's diagonal added to it.
   bool gptq_act_order = true;  ///< Columns by falling size of their inputs.

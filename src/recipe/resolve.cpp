@@ -193,15 +193,16 @@ void resolve_method(Recipe& recipe) {
         "transform`), and give it as the model");
   if (transform != QuantTransform::None && recipe.calibration.path.empty())
     throw BadRecipe("quant.transform needs calibration data: give --calibration (text, or JSONL of rows)");
-  if (quant.method == QuantMethod::Rtn && measured && transform == QuantTransform::None)
-    quant.method = QuantMethod::Importance;
+  if (quant.method == QuantMethod::Auto)
+    quant.method = measured && transform == QuantTransform::None ? QuantMethod::Importance : QuantMethod::Rtn;
   switch (quant.method) {
-    case QuantMethod::Percentile:
-      if (measured)
-        throw BadRecipe("{}: absmax-percentile looks at weights only; quant.method importance, mse and gptq use it",
-                        quant.imatrix.empty() ? "calibration.path" : "quant.imatrix");
-      break;
     case QuantMethod::Rtn:
+    case QuantMethod::Percentile:  // calibration data may be for static ranges: Quantizer::fill
+      if (!quant.imatrix.empty())
+        throw BadRecipe(
+            "quant.imatrix: quant.method rtn and absmax-percentile look at weights only; importance and mse use it");
+      break;
+    case QuantMethod::Auto:
     case QuantMethod::Mse: break;
     case QuantMethod::Importance:
       if (!measured) throw BadRecipe("quant.method importance needs quant.imatrix (--imatrix) or --calibration");

@@ -183,10 +183,12 @@ std::vector<Option> method_options() {
        .flag = "--method",
        .field = field<&Recipe::quant, &Q::method>(),
        .verbs = kQuantize | kEval,
-       .help = "How post-training quantization finds the codes: rtn (nearest, absmax), absmax-percentile and mse (clipped "
-               "ranges), importance (errors weighted by an importance matrix), gptq (columns in turn, each taking up the "
-               "errors before it), best (whichever of these, AWQ and SmoothQuant ends nearest to the 16-bit model)",
-       .choices = {"rtn", "absmax-percentile", "mse", "importance", "gptq", "best"}},
+       .help =
+           "How post-training quantization finds the codes: auto (importance with --imatrix or --calibration, else rtn), "
+           "rtn (nearest, absmax), absmax-percentile and mse (clipped ranges), importance (errors weighted by an "
+           "importance matrix), gptq (columns in turn, each taking up the errors before it), best (whichever of these, "
+           "AWQ and SmoothQuant ends nearest to the 16-bit model)",
+       .choices = {"auto", "rtn", "absmax-percentile", "mse", "importance", "gptq", "best"}},
       {.key = "quant.percentile",
        .flag = "--percentile",
        .field = field<&Recipe::quant, &Q::percentile>(),

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import unittest
 
 import tiny_model
-from temper_cli import TemperTest, ok
+from temper_cli import TemperTest, ok, run
 
 NAMES = {"rotate": "rotated", "awq": "scaled by AWQ", "smoothquant": "scaled by SmoothQuant",
          "rotate+awq": "rotated and scaled by AWQ", "rotate+smoothquant": "rotated and scaled by SmoothQuant"}
@@ -28,6 +28,19 @@ class Transform(TemperTest):
             done = ok("quantize", "--model", model, "--scheme", "int4-sym-g32", "--transform", transform, "--method", "gptq",
                       *calibration, "--out", self.folder / f"quantized-{transform}")
             self.assertIn(f"{NAMES[transform]}, GPTQ", done)
+
+    def test_rounding_to_nearest_takes_calibration_data_for_static_ranges_alone(self):
+        model = tiny_model.write_random(self.folder / "nearest", layers=1, spread=1.0)
+        text = self.folder / "nearest.txt"
+        text.write_text("abc def ghi jkl m. " * 100)
+        given = ["quantize", "--model", model, "--calibration", text, "--calibration-context", 128, "--method", "rtn",
+                 "--to", "compressed-tensors"]
+        done = ok(*given, "--scheme", "int8-ctsym/int8-static-sym", "--out", self.folder / "static")
+        self.assertIn("rounded to nearest", done)
+        done = run(*given, "--scheme", "int8-ctsym/int8-ctsym", "--out", self.folder / "dynamic")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("nearest.txt): nothing would use it", done.stderr)
+        self.assertFalse((self.folder / "dynamic").exists())
 
 
 if __name__ == "__main__":

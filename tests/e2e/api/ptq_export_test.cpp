@@ -9,6 +9,7 @@
 #include "eval/score.h"
 #include "export/export.h"
 #include "ptq/quantizer.h"
+#include "quant/activations.h"
 #include "tiny_model.h"
 #include "train_fixture.h"
 
@@ -57,6 +58,10 @@ struct Tiny : testing::TinyRun {
     recipe::Recipe other = to(way.name + (recipe.exporting.to.starts_with("gguf") ? std::string(".gguf") : std::string()));
     other.quant.method = way.method;
     other.quant.transform = way.transform;
+    const bool weights_only = way.method == QuantMethod::Rtn || way.method == QuantMethod::Percentile;
+    const quant::Codec* input = quant::scheme(recipe.quant.scheme).input;
+    if (weights_only && way.transform == QuantTransform::None && !(input && quant::has_static_range(*input)))
+      other.calibration.path.clear();
     return other;
   }
   std::unique_ptr<eval::LoadedModel> quantized(ptq::Quantizer& quantizer) {
