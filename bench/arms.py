@@ -68,6 +68,23 @@ class Arms:
         return best, self.out / f"tuned-{best}", self.arms[f"tuned {best}"]
 
 
+    def exported(self, name, *source):
+        """A model or run as a 16-bit folder, made once."""
+        folder = self.out / name
+        if not folder.exists():
+            self.temper("export", *source, "--to", "hf", "--out", folder)
+        return folder
+
+    def rounded_by_gptq(self, scheme, tuned):
+        """The merged model of the run `tuned` with GPTQ's codes, a folder or a GGUF as the scheme has it."""
+        rounded = self.out / f"tuned-gptq-{scheme}"
+        if not rounded.exists():
+            merged = self.exported("tuned-hf", "--run", tuned)
+            self.temper("quantize", "--model", merged, "--scheme", scheme, "--method", "gptq", "--calibration", self.given.train,
+                        "--calibration-tokens", self.given.calibration_tokens, "--out", rounded)
+        return rounded
+
+
 def lowest(arms):
     """The (name, figures) of the lowest NLL; None if no arm has one."""
     good = [(name, arm) for name, arm in arms if "nll" in arm]

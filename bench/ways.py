@@ -29,26 +29,12 @@ def ways(tuned):
             ("from GPTQ's codes + distillation", ("--quant-init", "base", *distill), None, rounded_by_gptq))
 
 
-def exported(arms, name, *source):
-    """A model or run as a 16-bit folder, made once."""
-    folder = arms.out / name
-    if not folder.exists():
-        arms.temper("export", *source, "--to", "hf", "--out", folder)
-    return folder
-
-
 def plain_base(arms, _):
-    return exported(arms, "base-hf", "--model", arms.given.model)
+    return arms.exported("base-hf", "--model", arms.given.model)
 
 
 def rounded_by_gptq(arms, reference):
-    """The tuned run's merged model with GPTQ's codes, a folder or a GGUF as the scheme has it."""
-    given, rounded = arms.given, arms.out / "tuned-gptq"
-    if not rounded.exists():
-        merged = exported(arms, "tuned-hf", "--run", reference)
-        arms.temper("quantize", "--model", merged, "--scheme", given.scheme, "--method", "gptq", "--calibration", given.train,
-                    "--calibration-tokens", given.calibration_tokens, "--out", rounded)
-    return rounded
+    return arms.rounded_by_gptq(arms.given.scheme, reference)
 
 
 def run(arms):
