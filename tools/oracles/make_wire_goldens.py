@@ -98,7 +98,7 @@ def compressed_tensors():
 
 
 def compressed_tensors_static():
-    """Activations with static scales: "x" in bf16 and, as the package rounds it, "x.rounded.NAME"."""
+    """Activations with static scales: "x" in bf16 and, as the package rounds it, "x.rounded.NAME" in bf16."""
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme, preset_name_to_scheme
     from compressed_tensors.quantization.lifecycle.forward import fake_quantize
     from compressed_tensors.quantization.utils.helpers import calculate_qparams, compute_dynamic_scales_and_zp, generate_gparam
@@ -134,7 +134,7 @@ def compressed_tensors_static():
         else:
             s, z = calculate_qparams(*ends, inputs)
             state["input_scale"], state["input_zero_point"] = s, z.to(inputs.zp_dtype)
-            rounded = fake_quantize(x, s, z, inputs)
+            rounded = fake_quantize(x.float(), s.float(), z, inputs)  # in f32, as vLLM's kernels do
         if outputs is not None:
             s, z = calculate_qparams(torch.tensor([-1.25], dtype=torch.bfloat16), torch.tensor([2.5], dtype=torch.bfloat16), outputs)
             state["output_scale"], state["output_zero_point"] = s, z.to(outputs.zp_dtype)
