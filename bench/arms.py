@@ -67,7 +67,6 @@ class Arms:
         best = min(self.given.lr, key=lambda rate: self.trained(f"tuned {rate}", rate, "--scheme", "none").get("nll", float("inf")))
         return best, self.out / f"tuned-{best}", self.arms[f"tuned {best}"]
 
-
     def exported(self, name, *source):
         """A model or run as a 16-bit folder, made once."""
         folder = self.out / name

@@ -2,8 +2,8 @@
 
 For each scheme: the tuned 16-bit run quantized after training (PTQ) by each method, and quantization-aware training (QAT) at
 each learning rate, begun at the untuned base, at the tuned run's adapter, and at the codes that GPTQ gives the tuned run
-(--starts); every arm is scored on the same rows against the tuned run. Arms that OUT/results.json holds already are not run again, so that a stopped table goes on. The best
-learning rate of the 16-bit run is the reference of all. "Recovered" is the share of what rounding to nearest costs."""
+(--starts); every arm is scored on the same rows against the tuned run. Arms that OUT/results.json holds already are not run
+again, so that a stopped table goes on. The best learning rate of the 16-bit run is the reference of all. "Recovered" is the share of what rounding to nearest costs."""
 import argparse
 import sys
 from pathlib import Path

@@ -128,9 +128,8 @@ void Quantizer::fill(const ExecContext& ctx, model::EncodedWeights& weights, con
   if (!given_ && !recipe_.calibration.path.empty()) {
     if (weights_only(recipe_.quant) && model::range_sites(weights).empty())
       throw BadRecipe(
-          "calibration.path ({}): nothing would use it: quant.method rtn and absmax-percentile look at weights only, and {} "
-          "has "
-          "no static ranges of activations; leave it out, or take quant.method importance, mse or gptq",
+          "calibration.path ({}): nothing would use it: quant.method rtn and absmax-percentile look at weights only, and "
+          "{} has no static ranges of activations; leave it out, or take quant.method importance, mse or gptq",
           recipe_.calibration.path, weights.scheme().name);
     status("reading calibration data");
     read = load_calibration(recipe_.calibration, recipe_.data, tokenizer);
